@@ -1,0 +1,53 @@
+# `make smoke` and `make test` need only Python 3.11+, make and a C library; each sets up `.venv` itself.
+PYTHON ?= python3
+RUN ?= runs/smoke
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help setup smoke test test-slow test-gpu lint lock guest clean
+
+help:
+	@echo "make smoke       the whole pipeline on a CPU; RUN=runs/smoke names the output folder"
+	@echo "make test        linters, type checker, import contract, tests"
+	@echo "make test-slow   the tests that take minutes"
+	@echo "make test-gpu    the tests that need an accelerator"
+	@echo "make lock        pin the newest allowed versions into requirements.lock"
+	@echo "make guest       rebuild the Wasm guest artefact (see BUILD.md)"
+
+setup: $(VENV)/.installed
+
+# The lock is complete, so nothing is resolved: --no-deps also keeps out dependencies that need a compiler.
+$(VENV)/.installed: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --no-deps -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+smoke: setup
+	$(BIN)/codegym run configs/smoke_cpu.py --run $(RUN)
+
+test: lint
+	$(BIN)/python -m pytest -n 2 -m "not slow and not gpu"
+
+test-slow: setup
+	$(BIN)/python -m pytest -m slow
+
+test-gpu: setup
+	$(BIN)/python -m pytest -m gpu
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+lock:
+	$(PYTHON) -m pip install --quiet uv
+	$(PYTHON) -m uv pip compile pyproject.toml --universal --extra dev --extra problems --no-annotate -o requirements.lock
+
+guest: setup
+	$(BIN)/python -m envs_wasm.python_guest.build
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""The environments behind other projects' interfaces."""

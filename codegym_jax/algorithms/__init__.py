@@ -1,0 +1,1 @@
+"""Credit assignment and losses as pure functions of arrays. Sees no model, config or token text."""

@@ -1,0 +1,1 @@
+"""Episodes: sampling on the device, turns with tools in Wasm, and their collation into batches."""

@@ -1,0 +1,1 @@
+"""Coding problems to environment sources whose oracle touches nothing but the tools. Sees no policy."""
