@@ -1,0 +1,111 @@
+"""Which tasks are trained on and which are held out, decided by hashes of ids alone.
+
+Membership depends on the seed and on the ids, never on the order in which they come: a task's place among
+the configs of its environment depends on that environment only, so adding an environment moves no other
+environment's configs.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+
+from codegym_jax.data.stable_hash import stable_hash
+
+TRAIN = "train"
+VALIDATION_CONFIG = "validation_config"
+TEST_CONFIG = "test_config"
+TEST_ENV = "test_env"
+GENERAL = "general"
+
+SPLITS = (TRAIN, VALIDATION_CONFIG, TEST_CONFIG, TEST_ENV, GENERAL)
+"""Training configs; configs of the same environments to choose settings on; others of them to report on;
+all tasks of environments never trained on; tasks of every other environment."""
+
+
+def hold_out(ids: Collection[str], count: int, *, seed: int, purpose: str) -> frozenset[str]:
+    """The `count` ids with the smallest hashes of (seed, purpose, id).
+
+    Args:
+      ids: what to choose from; duplicates count once.
+      count: how many; all of them when there are fewer.
+      seed: of the run.
+      purpose: keeps choices made for different ends independent of one another.
+
+    Raises:
+      ValueError: when `count` is negative.
+    """
+    if count < 0:
+        raise ValueError(f"cannot hold out {count} of {len(ids)} ids: the count must be at least 0")
+    ranked = sorted(set(ids), key=lambda item: (stable_hash(seed, purpose, item), item))
+    return frozenset(ranked[:count])
+
+
+def split_configs(
+    task_ids: Collection[str], *, seed: int, validation_configs: int, test_configs: int
+) -> dict[str, str]:
+    """Splits the tasks of one environment into test, validation and training configs.
+
+    An environment with few tasks gives at most a quarter of them to each held-out split, so that at least
+    half remain to train on.
+
+    Returns:
+      Task id -> `TEST_CONFIG`, `VALIDATION_CONFIG` or `TRAIN`.
+    """
+    quarter = len(set(task_ids)) // 4
+    test = hold_out(task_ids, min(test_configs, quarter), seed=seed, purpose=TEST_CONFIG)
+    rest = set(task_ids) - test
+    validation = hold_out(rest, min(validation_configs, quarter), seed=seed, purpose=VALIDATION_CONFIG)
+    return {
+        task_id: TEST_CONFIG if task_id in test else VALIDATION_CONFIG if task_id in validation else TRAIN
+        for task_id in task_ids
+    }
+
+
+def split_tasks(
+    env_of_task: Mapping[str, str],
+    *,
+    learnable_env_ids: Iterable[str],
+    seed: int,
+    heldout_environments: int,
+    validation_configs: int,
+    test_configs: int,
+) -> dict[str, str]:
+    """Assigns every task to one split.
+
+    Tasks of environments outside `learnable_env_ids` go to `GENERAL`; all tasks of the held-out
+    environments to `TEST_ENV`; those of the other environments are split by config (`split_configs`).
+
+    Args:
+      env_of_task: task id -> environment id.
+      learnable_env_ids: the environments that this run trains and tests on.
+      seed: of the run.
+      heldout_environments: learnable environments never trained on.
+      validation_configs: per trained environment, at most.
+      test_configs: per trained environment, at most.
+
+    Returns:
+      Task id -> split, for every key of `env_of_task`.
+
+    Raises:
+      ValueError: when no learnable environment would be left to train on.
+    """
+    tasks_of_env: dict[str, list[str]] = defaultdict(list)
+    for task_id, env_id in env_of_task.items():
+        tasks_of_env[env_id].append(task_id)
+    learnable = set(learnable_env_ids) & set(tasks_of_env)
+    if learnable and heldout_environments >= len(learnable):
+        raise ValueError(
+            f"holding out {heldout_environments} environments leaves none of the {len(learnable)} learnable"
+            " ones to train on; hold out fewer or make more"
+        )
+    heldout = hold_out(learnable, heldout_environments, seed=seed, purpose=TEST_ENV)
+    splits: dict[str, str] = {}
+    for env_id, task_ids in tasks_of_env.items():
+        if env_id not in learnable:
+            splits |= dict.fromkeys(task_ids, GENERAL)
+        elif env_id in heldout:
+            splits |= dict.fromkeys(task_ids, TEST_ENV)
+        else:
+            splits |= split_configs(
+                task_ids, seed=seed, validation_configs=validation_configs, test_configs=test_configs
+            )
+    return splits
