@@ -1,0 +1,21 @@
+"""Strict numerics for every test: no silent promotion, eight fake devices; compiled programs are kept per user."""
+
+import os
+from pathlib import Path
+
+import jax
+import pytest
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_num_cpu_devices", 8)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keeps compiled programs between test runs: compiling is most of the time of the tests that use JAX."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "codegym-jax" / "xla-tests"
+    jax.config.update("jax_compilation_cache_dir", str(cache))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+    # Another worker may be writing the entry that is read, or the disk may refuse it; JAX then just compiles.
+    for verb in ("reading", "writing"):
+        config.addinivalue_line("filterwarnings", f"ignore:Error {verb} persistent compilation cache")
