@@ -1,0 +1,92 @@
+"""Token log-probabilities from hidden states, a chunk of the sequence at a time.
+
+The logits of a whole batch, `[B, T, V]` in float32, are the largest array that a language model's loss could
+make. Here they exist for one chunk only, in the forward pass and again in the backward pass, which recomputes
+them.
+
+This is also the one place where positions shift: the hidden state at t - 1 predicts token t, and everybody
+else only sees `logp_BT[b, t]`, that of `tokens_BT[b, t]` given what precedes it.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+
+class TokenLogProbs(NamedTuple):
+    """What the policy says about the tokens of a batch, in nats. Position 0 has no context: both hold 0
+    there."""
+
+    logp_BT: Float[Array, "B T"]
+    """Log-probability of `tokens_BT[b, t]` given the tokens before t."""
+    entropy_BT: Float[Array, "B T"]
+    """Entropy of the distribution that `tokens_BT[b, t]` was judged by; carries no gradient."""
+
+
+def make_log_prob_fn(
+    hidden_fn: Callable[[optax.Params, Int[Array, "B T"]], Float[Array, "B T D"]],
+    head_fn: Callable[[optax.Params], Float[Array, "D V"]],
+    *,
+    chunk_tokens: int = 32,
+) -> Callable[[optax.Params, Int[Array, "B T"]], TokenLogProbs]:
+    """Joins a model's two ends, `logits = hidden @ head`, into a function of its parameters and tokens."""
+
+    def log_prob_fn(params: optax.Params, tokens_BT: Int[Array, "B T"]) -> TokenLogProbs:
+        hidden_BTD = hidden_fn(params, tokens_BT)
+        return token_log_probs(hidden_BTD, head_fn(params), tokens_BT, chunk_tokens=chunk_tokens)
+
+    return log_prob_fn
+
+
+def token_log_probs(
+    hidden_BTD: Float[Array, "B T D"],
+    head_DV: Float[Array, "D V"],
+    tokens_BT: Int[Array, "B T"],
+    *,
+    chunk_tokens: int = 32,
+) -> TokenLogProbs:
+    """Scores each token by the hidden state of the position before it.
+
+    Args:
+      hidden_BTD: the model's last hidden states; position t has read tokens 0 to t.
+      head_DV: logits = hidden @ head, accumulated in float32 whatever the inputs are.
+      tokens_BT: ids in [0, V). Padding is scored like anything else; mask the result.
+      chunk_tokens: how many positions of every row have logits at the same time. At B=64, T=192, D=192, V=512
+        on two CPU cores 8 to 32 take 0.15 s forward and backward, and the whole row at once 0.19 s.
+    """
+    batch, length, width = hidden_BTD.shape
+    chunk_tokens = min(chunk_tokens, length)
+    chunk_count = -(-length // chunk_tokens)
+    padding = chunk_count * chunk_tokens - length
+    next_BT = jnp.pad(tokens_BT[:, 1:], ((0, 0), (0, padding + 1)))
+    hidden_BTD = jnp.pad(hidden_BTD, ((0, 0), (0, padding), (0, 0)))
+    chunks = (
+        hidden_BTD.reshape(batch, chunk_count, chunk_tokens, width).swapaxes(0, 1),
+        next_BT.reshape(batch, chunk_count, chunk_tokens).swapaxes(0, 1),
+    )
+    # `checkpoint` makes the backward pass of a chunk compute its logits again instead of keeping those of all
+    # chunks.
+    score = jax.checkpoint(lambda chunk: _score_next(chunk[0], head_DV, chunk[1]))
+    return TokenLogProbs(*(_in_order(chunks, length) for chunks in jax.lax.map(score, chunks)))
+
+
+def _score_next(
+    hidden_BTD: Float[Array, "B T D"], head_DV: Float[Array, "D V"], next_BT: Int[Array, "B T"]
+) -> tuple[Float[Array, "B T"], Float[Array, "B T"]]:
+    """Log-probability of the next token at each position, and the entropy there."""
+    logits_BTV = jnp.einsum("btd,dv->btv", hidden_BTD, head_DV, preferred_element_type=jnp.float32)
+    normalizer_BT = jax.nn.logsumexp(logits_BTV, axis=-1)
+    logp_BT = jnp.take_along_axis(logits_BTV, next_BT[..., None], axis=-1)[..., 0] - normalizer_BT
+    fixed_BTV, fixed_BT = jax.lax.stop_gradient((logits_BTV, normalizer_BT))
+    probability_BTV = jnp.exp(fixed_BTV - fixed_BT[..., None])
+    return logp_BT, fixed_BT - (probability_BTV * fixed_BTV).sum(axis=-1)
+
+
+def _in_order(chunks: Array, length: int) -> Float[Array, "B T"]:
+    """Chunks (chunk, row, position) of scores of the next token, as rows of scores of the token itself."""
+    next_BT = chunks.swapaxes(0, 1).reshape(chunks.shape[1], -1)[:, : length - 1]
+    return jnp.pad(next_BT, ((0, 0), (1, 0)))
