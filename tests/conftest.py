@@ -1,4 +1,4 @@
-"""Strict numerics for every test: no silent promotion, eight fake devices; compiled programs are kept per user."""
+"""Strict numerics for every test: no silent promotion, eight fake devices."""
 
 import os
 from pathlib import Path
