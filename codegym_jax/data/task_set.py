@@ -152,8 +152,9 @@ class TaskSet:
             raise TaskSetError(f"no split {split!r}; known: {', '.join(SPLITS)}")
         if not self.counts[split]:
             return TaskSource(None)
-        builder = tfds.builder_from_directory(str(self.folder / _DATA_SET))
-        return TaskSource(builder.as_data_source(split))
+        # Any: TFDS hides the signatures of its methods behind an untyped decorator.
+        builder: Any = tfds.builder_from_directory(str(self.folder / _DATA_SET))
+        return TaskSource(builder.as_data_source(split=split))
 
 
 def write_task_set(

@@ -1,0 +1,101 @@
+"""Style `hermes`: tools as JSON schemas and calls in `<tool_call>` tags, the form Qwen models are tuned on.
+
+Turns are framed in ChatML. The tags are interface and kept to the letter; the instructions are our own words.
+"""
+
+import re
+from typing import Any
+
+from codegym_jax.data import strict_json
+from codegym_jax.data.style import Piece, Special, action_json, read_action, read_call
+from codegym_jax.records import EnvSpec, ParameterSpec, ToolSpec
+
+_START = Special("<|im_start|>")
+_END = Special("<|im_end|>")
+_OPEN, _CLOSE = "<tool_call>", "</tool_call>"
+_NEXT_TURN: tuple[Piece, ...] = (_END, "\n", _START, "assistant\n")
+
+_INSTRUCTIONS = """\
+You solve a task by calling functions. These are the functions, each as a JSON schema, within <tools></tools>:
+<tools>
+{tools}
+</tools>
+
+Make one call in each message and wait for its result. Write the call as a JSON object within \
+<tool_call></tool_call>:
+<tool_call>
+{{"name": <name of the function>, "arguments": <object with its arguments>}}
+</tool_call>"""
+
+_SCHEMA_TYPES = (
+    (r"(list|tuple|set|sequence|array)\b", "array"),
+    (r"(dict|mapping|object)\b", "object"),
+    (r"(bool|boolean)$", "boolean"),
+    (r"(int|integer)$", "integer"),
+    (r"(float|number)$", "number"),
+    (r"(str|string)$", "string"),
+)
+
+
+class Hermes:
+    """See the module."""
+
+    special_tokens = (_START.name, _END.name)
+    stop = _END
+
+    def prompt(self, spec: EnvSpec) -> tuple[Piece, ...]:
+        tools = "\n".join(strict_json.dumps(_schema(tool), spaces=True) for tool in spec.tools)
+        return (
+            *(_START, "system\n" + _INSTRUCTIONS.format(tools=tools), _END, "\n"),
+            *(_START, f"user\n{spec.statement.strip()}"),
+            *_NEXT_TURN,
+        )
+
+    def call(self, action: str, spec: EnvSpec) -> str:
+        del spec  # arguments go by name
+        name, parameters = read_action(action)
+        call = strict_json.dumps({"name": name, "arguments": parameters}, spaces=True)
+        return f"{_OPEN}\n{call}\n{_CLOSE}"
+
+    def result(self, observation: str) -> tuple[Piece, ...]:
+        text = f"user\n<tool_response>\n{observation}\n</tool_response>"
+        return ("\n", _START, text, *_NEXT_TURN)
+
+    def parse(self, message: str, spec: EnvSpec) -> str | None:
+        """Words before the call are allowed (a model may think aloud); a second call is not."""
+        del spec
+        _, opened, rest = message.partition(_OPEN)
+        body = rest.lstrip()
+        if not opened:
+            return None
+        try:
+            call, end = strict_json.load_prefix(body, 0)
+        except ValueError:
+            return None
+        fields = read_call(call, "arguments")
+        if fields is None or body[end:].strip() != _CLOSE:
+            return None
+        return action_json(*fields)
+
+
+def _schema(tool: ToolSpec) -> dict[str, Any]:
+    return {
+        "type": "function",
+        "function": {
+            "name": tool.name,
+            "description": tool.doc.strip(),
+            "parameters": {
+                "type": "object",
+                "properties": {parameter.name: _property(parameter) for parameter in tool.parameters},
+                "required": [parameter.name for parameter in tool.parameters if parameter.required],
+            },
+        },
+    }
+
+
+def _property(parameter: ParameterSpec) -> dict[str, Any]:
+    """The schema of one parameter; a type that JSON schema has no word for is left out."""
+    type_name = parameter.type_name.strip().lower()
+    known = [schema for pattern, schema in _SCHEMA_TYPES if re.match(pattern, type_name)]
+    described = {"description": parameter.description} if parameter.description else {}
+    return {**({"type": known[0]} if known else {}), **described}
