@@ -11,7 +11,7 @@ the signature's order; a result is the observation, verbatim.
 import re
 
 from codegym_jax.data import strict_json
-from codegym_jax.data.style import RenderError, Piece, Special, action_json, read_action
+from codegym_jax.data.style import Piece, RenderError, Special, action_json, read_action
 from codegym_jax.records import EnvSpec, ToolSpec
 
 _BEGIN = Special("<|bos|>")

@@ -1,0 +1,176 @@
+"""Endless, reshuffled, resumable streams of tasks and of demonstrations.
+
+Every order is a pure function of (seed, position), so a stream is its position: the state that a checkpoint
+holds is a few numbers, and a stream resumed from it is the uninterrupted one. Grain walks the positions and
+keeps that state, in this process and this thread.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Generic, NamedTuple, Self, TypeVar
+
+import grain
+
+from codegym_jax.data.chat import Demonstration
+from codegym_jax.data.stable_hash import stable_hash
+from codegym_jax.records import Task
+
+Element = TypeVar("Element")
+
+_POOL_BATCHES = 8
+_UNIT = 2.0**-64
+
+
+class TaskDraw(NamedTuple):
+    """One task of a step."""
+
+    task_index: int
+    """Into the tasks that the stream was made from."""
+    visit: int
+    """How often the stream drew this task before; with G attempts a visit, attempt = visit * G + g."""
+
+
+class Stream(Iterator[Element], Generic[Element]):
+    """An endless iterator that can tell its position and be put back to it."""
+
+    def __init__(self, batch_at: Callable[[int], Element], identity: str) -> None:
+        """`batch_at(k)` gives the k-th element; `identity` names what the stream was made from."""
+        data = grain.MapDataset.range(1).repeat().map_with_index(lambda index, _: batch_at(index))
+        in_this_thread = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
+        self._iterator: Any = iter(data.to_iter_dataset(in_this_thread))
+        self._identity = identity
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Element:
+        return next(self._iterator)
+
+    def get_state(self) -> dict[str, Any]:
+        """The position, as JSON-able values."""
+        return {"identity": self._identity, "grain": self._iterator.get_state()}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Continues as after the `get_state` that gave `state`.
+
+        Raises:
+          ValueError: when that was a stream over other data or with other settings.
+        """
+        if state.get("identity") != self._identity:
+            raise ValueError(
+                "the saved position belongs to other data or settings:"
+                f" saved {state.get('identity')!r}, here {self._identity!r}"
+            )
+        self._iterator.set_state(dict(state["grain"]))
+
+
+def task_iterator(tasks: Sequence[Task], *, seed: int, tasks_per_step: int) -> Stream[list[TaskDraw]]:
+    """Draws the tasks of each step, spread over the environments.
+
+    Law: the stream is a chain of epochs, and each epoch holds every task once, so an epoch's number is the
+    `visit` of its draws. Within an epoch the n tasks of an environment are shuffled, and the j-th stands at a
+    random place in [j / n, (j + 1) / n); the epoch is sorted by place. So an environment comes at an even
+    pace, in proportion to its tasks: where E environments have n tasks each, every block of E draws
+    holds each of them once. The order depends on the tasks' ids, not on the order in which they were given.
+
+    A step may straddle two epochs; its draws are distinct as (task index, visit) pairs.
+
+    Args:
+      tasks: at least one.
+      seed: of the run.
+      tasks_per_step: P.
+
+    Raises:
+      ValueError: when there are no tasks, or `tasks_per_step` is not positive.
+    """
+    _require_some(tasks, "tasks")
+    _require_positive("tasks_per_step", tasks_per_step)
+    members: dict[str, list[tuple[str, int]]] = defaultdict(list)
+    for index, task in enumerate(tasks):
+        members[task.env_id].append((task.task_id, index))
+
+    @lru_cache(maxsize=2)  # a step sees at most the end of one epoch and the start of the next
+    def epoch_order(epoch: int) -> list[int]:
+        places = []
+        for items in members.values():
+            ranked = sorted(items, key=lambda item: (stable_hash(seed, "task", epoch, item[0]), item[0]))
+            for j, item in enumerate(ranked):
+                jitter = stable_hash(seed, "place", epoch, item[0]) * _UNIT
+                places.append(((j + jitter) / len(items), item))
+        return [index for _, (_, index) in sorted(places)]
+
+    def step_at(step: int) -> list[TaskDraw]:
+        draws = []
+        for position in range(step * tasks_per_step, (step + 1) * tasks_per_step):
+            epoch, place = divmod(position, len(tasks))
+            draws.append(TaskDraw(task_index=epoch_order(epoch)[place], visit=epoch))
+        return draws
+
+    ids = stable_hash(*sorted(task.task_id for task in tasks))
+    return Stream(
+        step_at, _identity(kind="tasks", ids=f"{ids:016x}", seed=seed, tasks_per_step=tasks_per_step)
+    )
+
+
+def demonstration_iterator(
+    demonstrations: Sequence[Demonstration], *, seed: int, rows: int
+) -> Stream[list[Demonstration]]:
+    """Batches of demonstrations of similar length, so that little is padding.
+
+    Law: the stream is a chain of epochs, each a fresh shuffle of all demonstrations. It is cut into pools of
+    8 batches; a pool is sorted by length and cut into its batches, which come in random order. So every
+    demonstration comes once an epoch, displaced by at most a pool, and every batch has `rows` of them.
+
+    Args:
+      demonstrations: at least one; kept in memory.
+      seed: of the run.
+      rows: of a batch.
+
+    Raises:
+      ValueError: when there are no demonstrations, or `rows` is not positive.
+    """
+    _require_some(demonstrations, "demonstrations")
+    _require_positive("rows", rows)
+    count, pool_rows = len(demonstrations), _POOL_BATCHES * rows
+
+    @lru_cache(maxsize=2)
+    def epoch_order(epoch: int) -> list[int]:
+        return sorted(range(count), key=lambda index: (stable_hash(seed, "row", epoch, index), index))
+
+    @lru_cache(maxsize=2)
+    def pool_batches(pool: int) -> list[list[int]]:
+        drawn = []
+        for position in range(pool * pool_rows, (pool + 1) * pool_rows):
+            epoch, place = divmod(position, count)
+            drawn.append(epoch_order(epoch)[place])
+        drawn.sort(key=lambda index: (len(demonstrations[index].token_ids), index))
+        batches = [drawn[start : start + rows] for start in range(0, pool_rows, rows)]
+        order = sorted(range(_POOL_BATCHES), key=lambda batch: stable_hash(seed, "batch", pool, batch))
+        return [batches[batch] for batch in order]
+
+    def batch_at(step: int) -> list[Demonstration]:
+        pool, batch = divmod(step, _POOL_BATCHES)
+        return [demonstrations[index] for index in pool_batches(pool)[batch]]
+
+    ids = stable_hash(*(_row_hash(row) for row in demonstrations))
+    return Stream(batch_at, _identity(kind="demonstrations", ids=f"{ids:016x}", seed=seed, rows=rows))
+
+
+def _identity(**parts: str | int) -> str:
+    return json.dumps(parts, sort_keys=True)
+
+
+def _row_hash(row: Demonstration) -> str:
+    return row.token_ids.tobytes().hex()
+
+
+def _require_some(items: Sequence[object], name: str) -> None:
+    if not items:
+        raise ValueError(f"an endless stream needs at least one of its {name}; there are none")
+
+
+def _require_positive(name: str, value: int) -> None:
+    if value <= 0:
+        raise ValueError(f"{name} must be positive, got {value}")
