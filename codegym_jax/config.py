@@ -27,7 +27,7 @@ def _require(condition: bool, name: str, value: object, expected: str) -> None:
         raise ConfigError(f"{name} must be {expected}, got {value!r}")
 
 
-def _at_least(section: str, config: object, **bounds: float) -> None:
+def _at_least(section: str, config: object, **bounds: int) -> None:
     for name, bound in bounds.items():
         value = getattr(config, name)
         _require(bound <= value < math.inf, f"{section}.{name}", value, f"at least {bound}")
@@ -230,7 +230,7 @@ def from_dict(values: Mapping[str, Any], kind: type = RunConfig, prefix: str = "
     for key, value in values.items():
         name = f"{prefix}{key}"
         if key not in hints:
-            raise ConfigError(_unknown_key(name, key, hints))
+            raise ConfigError(_unknown_key(prefix, key, hints))
         if dataclasses.is_dataclass(hints[key]):
             if not isinstance(value, Mapping):
                 raise ConfigError(f"{name} must be an object, got {value!r}")
@@ -285,7 +285,7 @@ def _replace(config: Any, keys: list[str], text: str, path: str) -> Any:
     hints = typing.get_type_hints(type(config))
     key = keys[0]
     if key not in hints:
-        raise ConfigError(_unknown_key(path, key, hints))
+        raise ConfigError(_unknown_key(path.removesuffix(".".join(keys)), key, hints))
     if len(keys) > 1:
         if not dataclasses.is_dataclass(hints[key]):
             raise ConfigError(f"{path}: {key} is a single value, not a section")
@@ -300,10 +300,10 @@ def _replace(config: Any, keys: list[str], text: str, path: str) -> Any:
     return dataclasses.replace(config, **{key: _coerce(path, value, hints[key])})
 
 
-def _unknown_key(name: str, key: str, known: Mapping[str, Any]) -> str:
+def _unknown_key(prefix: str, key: str, known: Mapping[str, Any]) -> str:
     close = difflib.get_close_matches(key, known, n=1)
-    hint = f"did you mean {name.removesuffix(key)}{close[0]}?" if close else f"known: {', '.join(known)}"
-    return f"unknown setting {name}; {hint}"
+    hint = f"did you mean {prefix}{close[0]}?" if close else f"known: {', '.join(known)}"
+    return f"unknown setting {prefix}{key}; {hint}"
 
 
 def _coerce(name: str, value: Any, hint: Any) -> Any:
