@@ -1,0 +1,102 @@
+"""Rebuilds the guest artefact: `make guest`, or `python -m envs_wasm.python_guest.build`.
+
+Fetches its two tools into `build/guest/` (componentize-py from PyPI, binaryen from npm), takes a memory
+image of CPython with `app.py` loaded, fuses it to one core module without imports, and writes
+`envs_wasm/dist/guest.wasm.xz` with its manifest. Needs a network, pip and npm; a minute or two.
+
+A rebuild is a new artefact: CPython's hash seed is baked in, so set order differs between builds.
+"""
+
+import hashlib
+import json
+import lzma
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import venv
+
+from envs_wasm.python_guest.fuse import fuse
+
+COMPONENTIZE_PY_VERSION = "0.25.1"
+BINARYEN_VERSION = "132.0.0"
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+GUEST = REPOSITORY / "envs_wasm" / "python_guest"
+WIT = REPOSITORY / "envs_wasm" / "wit"
+DIST = REPOSITORY / "envs_wasm" / "dist"
+WORK = REPOSITORY / "build" / "guest"
+
+
+def guest_sources() -> dict[str, str]:
+    """Path in the repository -> sha256, for every file that ends up in the artefact."""
+    files = [WIT / "codegym.wit", *(GUEST / name for name in ("app.py", "outside.py", "preload.py"))]
+    files += sorted((GUEST / "stubs").rglob("*.py"))
+    return {path.relative_to(REPOSITORY).as_posix(): _sha256(path.read_bytes()) for path in files}
+
+
+def build() -> pathlib.Path:
+    """Rebuilds the artefact and its manifest; returns the manifest's path."""
+    WORK.mkdir(parents=True, exist_ok=True)
+    component, module = WORK / "guest.component.wasm", WORK / "guest.wasm"
+    _componentize(component)
+    fuse(component, module, _wasm_merge())
+    wasm = module.read_bytes()
+    compressed = lzma.compress(wasm, preset=9 | lzma.PRESET_EXTREME)
+    DIST.mkdir(exist_ok=True)
+    _replace(DIST / "guest.wasm.xz", compressed)
+    manifest = {
+        "artefact": "guest.wasm.xz",
+        "wasm_sha256": _sha256(wasm),
+        "wasm_bytes": len(wasm),
+        "compressed_bytes": len(compressed),
+        "tools": {"componentize-py": COMPONENTIZE_PY_VERSION, "binaryen": BINARYEN_VERSION},
+        "python": "CPython 3.14",
+        "sources": guest_sources(),
+    }
+    path = DIST / "manifest.json"
+    _replace(path, (json.dumps(manifest, indent=2) + "\n").encode())
+    return path
+
+
+def _componentize(component: pathlib.Path) -> None:
+    tools = WORK / "venv"
+    executable = tools / "bin" / "componentize-py"
+    if not executable.exists():
+        venv.create(tools, with_pip=True)
+        requirement = f"componentize-py=={COMPONENTIZE_PY_VERSION}"
+        subprocess.run([tools / "bin" / "python", "-m", "pip", "install", "--quiet", requirement], check=True)
+    world = ["-d", str(WIT), "-w", "guest"]
+    paths = ["-p", str(GUEST), "-p", str(GUEST / "stubs")]
+    command = [str(executable), *world, "componentize", "--stub-wasi", *paths, "-o", str(component), "app"]
+    # Nothing of this machine's environment may end up in the image.
+    environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    subprocess.run(command, check=True, cwd=WORK, env=environment)
+
+
+def _wasm_merge() -> list[str]:
+    """The command that runs binaryen's `wasm-merge`: node from the `build` extra, or the one on the PATH."""
+    script = WORK / "node_modules" / "binaryen" / "bin" / "wasm-merge"
+    binaries = os.pathsep.join([str(pathlib.Path(sys.executable).parent), os.environ.get("PATH", "")])
+    npm, node = shutil.which("npm", path=binaries), shutil.which("node", path=binaries)
+    if npm is None or node is None:
+        sys.exit("rebuilding the guest needs node and npm: install Node.js 20 or newer")
+    if not script.exists():
+        install = [npm, "install", "--no-fund", "--no-audit", "--no-save", f"binaryen@{BINARYEN_VERSION}"]
+        subprocess.run(install, check=True, cwd=WORK)
+    return [node, str(script)]
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _replace(path: pathlib.Path, data: bytes) -> None:
+    temporary = path.with_name(path.name + ".new")
+    temporary.write_bytes(data)
+    temporary.replace(path)
+
+
+if __name__ == "__main__":
+    print(f"wrote {build()}")
