@@ -1,0 +1,298 @@
+"""The sampler: a fixed number of slots whose caches stay on the device across tool calls.
+
+Four programs are compiled, whatever the episodes do: `start` empties slots, `decode` continues the
+policy's messages, `extend` appends short tool results to all slots at once, and `prefill` appends prompts
+and long results to a few slots. Every row has its own length; appends are ragged; a finished slot is reset
+in place and takes the next episode. Knows nothing of tools or text.
+"""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Bool, Float, Int, UInt32
+
+from codegym_jax.models import kv_cache, sharding
+from codegym_jax.models.kv_cache import KVCache
+from codegym_jax.models.transformer import Transformer
+from codegym_jax.rollout import sampling
+
+
+class SlotState(NamedTuple):
+    """What a slot holds on the device. The last token is always pending: known, but not yet in the cache."""
+
+    cache: KVCache
+    tokens_BC: Int[Array, "B C"]
+    length_B: Int[Array, " B"]
+    """Tokens known; the cache holds positions below `length - 1`."""
+    key_B4: UInt32[Array, "B 4"]
+
+
+class Sampled(NamedTuple):
+    """What one `decode` call produced, on the host; row b has `count_B[b]` new tokens."""
+
+    tokens_BT: Int[np.ndarray, "B T"]
+    sampler_logp_BT: Float[np.ndarray, "B T"]
+    policy_logp_BT: Float[np.ndarray, "B T"]
+    count_B: Int[np.ndarray, " B"]
+
+
+class Sampler:
+    """Samples for `slots` episodes at once.
+
+    Args:
+      model: the policy.
+      mesh: slots are spread over its data axes.
+      slots: B, rows of the cache.
+      max_tokens: C, the longest episode.
+      max_message_tokens: tokens that one `decode` call may add to a row.
+      stop_id: ends a message.
+      extend_width: tokens that `extend` appends to each slot in one call.
+      prefill_rows: slots that one `prefill` call serves.
+      prefill_width: tokens that `prefill` appends to each of them in one call.
+      top_k: see `sampling.truncate`.
+      top_p: see `sampling.truncate`.
+      idle_fraction: `decode` returns once this share of the rows that it started with has finished,
+        so that tools run and slots refill while others are still writing; it changes no episode.
+    """
+
+    def __init__(
+        self,
+        model: Transformer,
+        mesh: Mesh,
+        *,
+        slots: int,
+        max_tokens: int,
+        max_message_tokens: int,
+        stop_id: int,
+        extend_width: int = 8,
+        prefill_rows: int = 16,
+        prefill_width: int = 64,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        idle_fraction: float = 0.75,
+    ) -> None:
+        self.slots, self.max_tokens, self.stop_id = slots, max_tokens, stop_id
+        self._prefill_rows = min(prefill_rows, slots)
+        self._prefill_width, self._extend_width = prefill_width, extend_width
+        self._rows = sharding.place(mesh, "rows")
+        self._state = jax.tree.map(
+            lambda leaf: jax.device_put(leaf, self._rows),
+            SlotState(
+                cache=kv_cache.empty(model.config, slots, max_tokens),
+                tokens_BC=jnp.zeros((slots, max_tokens), jnp.int32),
+                length_B=jnp.zeros((slots,), jnp.int32),
+                key_B4=jnp.zeros((slots, 4), jnp.uint32),
+            ),
+        )
+        decode = functools.partial(
+            _decode, model, max_message_tokens, stop_id, top_k, top_p, float(idle_fraction)
+        )
+        # Fixed placements: a state that came back elsewhere would compile every program again.
+        fixed: dict[str, Any] = {"out_shardings": self._rows}
+        # A function object of its own: jit shares the cache of one function among all its callers.
+        self._start = jax.jit(functools.partial(_start), donate_argnums=0, **fixed)
+        self._decode = jax.jit(decode, donate_argnums=1, **fixed)
+        self._extend = jax.jit(functools.partial(_append, model), donate_argnums=1, **fixed)
+        self._prefill = jax.jit(functools.partial(_prefill, model), donate_argnums=1, **fixed)
+
+    @property
+    def compiled_programs(self) -> int:
+        """Programs compiled so far; constant once every kind of call has been made."""
+        return sum(call._cache_size() for call in (self._start, self._decode, self._extend, self._prefill))
+
+    def start(self, slot_keys: Mapping[int, UInt32[np.ndarray, " 4"]]) -> None:
+        """Empties the given slots and gives each the random stream of its next episode."""
+        fresh_B = np.zeros(self.slots, bool)
+        key_B4 = np.zeros((self.slots, 4), np.uint32)
+        for slot, key in slot_keys.items():
+            fresh_B[slot], key_B4[slot] = True, key
+        self._state = self._start(self._state, fresh_B, key_B4)
+
+    def append(self, params: Any, tokens_of: Mapping[int, Sequence[int]]) -> None:
+        """Appends tokens to slots: prompts to empty ones, tool results to others.
+
+        Raises:
+          ValueError: when a slot would hold more than `max_tokens`; callers check beforehand.
+        """
+        short = {slot: ids for slot, ids in tokens_of.items() if len(ids) <= self._extend_width}
+        long = {slot: ids for slot, ids in tokens_of.items() if len(ids) > self._extend_width}
+        if any(len(ids) >= self.max_tokens for ids in long.values()):
+            raise ValueError(f"a slot holds at most {self.max_tokens} tokens")
+        if short:
+            block_BT, count_B = self._ragged(range(self.slots), short, self._extend_width)
+            self._state = self._extend(params, self._state, block_BT, count_B)
+        while long:
+            group = list(long)[: self._prefill_rows]
+            rows_R = np.full(self._prefill_rows, self.slots, np.int32)  # out of range: dropped
+            rows_R[: len(group)] = group
+            block_RT, count_R = self._ragged(rows_R, long, self._prefill_width)
+            self._state = self._prefill(params, self._state, rows_R, block_RT, count_R)
+            rest = {slot: long[slot][self._prefill_width :] for slot in group}
+            long = {
+                **{s: ids for s, ids in rest.items() if ids},
+                **{s: long[s] for s in list(long)[len(group) :]},
+            }
+
+    def decode(self, params: Any, budget_B: Int[np.ndarray, " B"], temperature: float) -> Sampled:
+        """Continues messages: row b gets up to `budget_B[b]` tokens, and stops after `stop_id`.
+
+        Some rows may come back unfinished (see `idle_fraction`); call again with the rest of their budget.
+        """
+        self._state, out = self._decode(
+            params, self._state, jnp.asarray(budget_B, jnp.int32), jnp.float32(temperature)
+        )
+        return Sampled(*jax.device_get(out))
+
+    @staticmethod
+    def _ragged(
+        rows: Sequence[int] | range | np.ndarray, tokens_of: Mapping[int, Sequence[int]], width: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        block, count = np.zeros((len(rows), width), np.int32), np.zeros(len(rows), np.int32)
+        for index, row in enumerate(rows):
+            ids = tokens_of.get(int(row), ())[:width]
+            block[index, : len(ids)], count[index] = ids, len(ids)
+        return block, count
+
+
+def _start(state: SlotState, fresh_B: Bool[Array, " B"], key_B4: UInt32[Array, "B 4"]) -> SlotState:
+    return state._replace(
+        length_B=jnp.where(fresh_B, 0, state.length_B),
+        key_B4=jnp.where(fresh_B[:, None], key_B4, state.key_B4),
+    )
+
+
+def _append(model: Transformer, params: Any, state: SlotState, block_BT: Array, count_B: Array) -> SlotState:
+    """Adds tokens to the rows and feeds the cache all but the last, which becomes the pending one."""
+    B, C = state.tokens_BC.shape
+    T = block_BT.shape[1]
+    column_1T = jnp.arange(T)[None, :]
+    row_B1 = jnp.arange(B)[:, None]
+    target_BT = jnp.where(column_1T < count_B[:, None], state.length_B[:, None] + column_1T, C)
+    tokens_BC = state.tokens_BC.at[row_B1, target_BT].set(block_BT, mode="drop")
+    length_B = state.length_B + count_B
+    cached_B = jnp.maximum(state.length_B - 1, 0)
+    feed_BT = jnp.clip(cached_B[:, None] + column_1T, 0, C - 1)
+    cache, _ = model.apply(
+        {"params": params},
+        state.cache,
+        jnp.take_along_axis(tokens_BC, feed_BT, axis=1),
+        _previous(tokens_BC, feed_BT),
+        cached_B,
+        jnp.where(count_B > 0, length_B - 1 - cached_B, 0),
+        method="extend",
+    )
+    return state._replace(cache=cache, tokens_BC=tokens_BC, length_B=length_B)
+
+
+def _prefill(
+    model: Transformer, params: Any, state: SlotState, rows_R: Array, block_RT: Array, count_R: Array
+) -> SlotState:
+    part = SlotState(
+        cache=kv_cache.take_rows(state.cache, rows_R),
+        tokens_BC=state.tokens_BC.at[rows_R].get(mode="fill", fill_value=0),
+        length_B=state.length_B.at[rows_R].get(mode="fill", fill_value=0),
+        key_B4=state.key_B4.at[rows_R].get(mode="fill", fill_value=0),
+    )
+    part = _append(model, params, part, block_RT, count_R)
+    return SlotState(
+        cache=kv_cache.put_rows(state.cache, rows_R, part.cache),
+        tokens_BC=state.tokens_BC.at[rows_R].set(part.tokens_BC, mode="drop"),
+        length_B=state.length_B.at[rows_R].set(part.length_B, mode="drop"),
+        key_B4=state.key_B4,
+    )
+
+
+class _Decoding(NamedTuple):
+    step: Int[Array, ""]
+    state: SlotState
+    live_B: Bool[Array, " B"]
+    tokens_BT: Int[Array, "B T"]
+    sampler_logp_BT: Float[Array, "B T"]
+    policy_logp_BT: Float[Array, "B T"]
+    count_B: Int[Array, " B"]
+
+
+def _decode(
+    model: Transformer,
+    max_message_tokens: int,
+    stop_id: int,
+    top_k: int,
+    top_p: float,
+    idle_fraction: float,
+    params: Any,
+    state: SlotState,
+    budget_B: Int[Array, " B"],
+    temperature: Float[Array, ""],
+) -> tuple[SlotState, tuple[Array, Array, Array, Array]]:
+    B, C = state.tokens_BC.shape
+    head_DV = model.apply({"params": params}, method="head")
+    row_B = jnp.arange(B)
+    live_B = budget_B > 0
+    may_idle = jnp.floor(live_B.sum().astype(jnp.float32) * (1.0 - idle_fraction)).astype(jnp.int32)
+
+    def more(loop: _Decoding) -> Array:
+        return (loop.step < max_message_tokens) & (loop.live_B.sum() > may_idle)
+
+    def one_token(loop: _Decoding) -> _Decoding:
+        state, live_B = loop.state, loop.live_B
+        feed_B1 = jnp.maximum(state.length_B - 1, 0)[:, None]
+        cache, hidden_B1D = model.apply(
+            {"params": params},
+            state.cache,
+            jnp.take_along_axis(state.tokens_BC, feed_B1, axis=1),
+            _previous(state.tokens_BC, feed_B1),
+            feed_B1[:, 0],
+            live_B.astype(jnp.int32),
+            method="extend",
+        )
+        keys_B = sampling.token_keys(state.key_B4, state.length_B)
+        token_B, sampler_logp_B, policy_logp_B = sampling.sample(
+            hidden_B1D[:, 0] @ head_DV, keys_B, temperature, top_k=top_k, top_p=top_p
+        )
+        column_B = jnp.where(live_B, loop.count_B, max_message_tokens)  # out of range: dropped
+        one_B = live_B.astype(jnp.int32)
+        count_B = loop.count_B + one_B
+        state = SlotState(
+            cache=cache,
+            tokens_BC=state.tokens_BC.at[row_B, jnp.where(live_B, state.length_B, C)].set(
+                token_B, mode="drop"
+            ),
+            length_B=state.length_B + one_B,
+            key_B4=state.key_B4,
+        )
+        return _Decoding(
+            step=loop.step + 1,
+            state=state,
+            live_B=live_B & (token_B != stop_id) & (count_B < budget_B) & (state.length_B < C),
+            tokens_BT=loop.tokens_BT.at[row_B, column_B].set(token_B, mode="drop"),
+            sampler_logp_BT=loop.sampler_logp_BT.at[row_B, column_B].set(sampler_logp_B, mode="drop"),
+            policy_logp_BT=loop.policy_logp_BT.at[row_B, column_B].set(policy_logp_B, mode="drop"),
+            count_B=count_B,
+        )
+
+    shape = (B, max_message_tokens)
+    end = jax.lax.while_loop(
+        more,
+        one_token,
+        _Decoding(
+            step=jnp.int32(0),
+            state=state,
+            live_B=live_B,
+            tokens_BT=jnp.zeros(shape, jnp.int32),
+            sampler_logp_BT=jnp.zeros(shape, jnp.float32),
+            policy_logp_BT=jnp.zeros(shape, jnp.float32),
+            count_B=jnp.zeros((B,), jnp.int32),
+        ),
+    )
+    return end.state, (end.tokens_BT, end.sampler_logp_BT, end.policy_logp_BT, end.count_B)
+
+
+def _previous(tokens_BC: Int[Array, "B C"], at_BT: Int[Array, "B T"]) -> Int[Array, "B T"]:
+    """The token before each position; 0 before the first, as in `Transformer.hidden`."""
+    before_BT = jnp.take_along_axis(tokens_BC, jnp.maximum(at_BT - 1, 0), axis=1)
+    return jnp.where(at_BT > 0, before_BT, 0)
