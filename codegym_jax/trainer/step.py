@@ -105,7 +105,7 @@ def _make_step(
     add = jax.jit(_add, donate_argnums=0, **_outputs(params_sharding, None))
     apply = jax.jit(
         lambda state, grads: _apply(optimizer, state, grads),
-        donate_argnums=(0, 1),
+        donate_argnums=0,
         **_outputs(state_sharding, None),
     )
 
@@ -149,7 +149,7 @@ def _apply(
 ) -> tuple[TrainState, jax.Array]:
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    return TrainState(state.step + 1, params, opt_state), optax.global_norm(grads)
+    return TrainState(state.step + 1, params, opt_state), optax.tree.norm(grads)
 
 
 def _masked_sum(values_BT: Array, batch: TrainBatch) -> Array:

@@ -53,10 +53,12 @@ def test_two_tokens_by_hand():
 
 def test_probabilities_of_all_continuations_add_up_to_one():
     hidden_BTD, head_DV, tokens_BT = problem()
-    total_B = jnp.zeros(B)
-    for token in range(V):
+
+    def logp_B(token):
         scores = token_log_probs(hidden_BTD, head_DV, tokens_BT.at[:, 4].set(token), chunk_tokens=4)
-        total_B = total_B + jnp.exp(scores.logp_BT[:, 4])
+        return scores.logp_BT[:, 4]
+
+    total_B = jnp.exp(jax.lax.map(logp_B, jnp.arange(V))).sum(axis=0)
     np.testing.assert_allclose(total_B, np.ones(B), atol=1e-5)
 
 

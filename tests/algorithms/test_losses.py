@@ -32,7 +32,8 @@ def test_matches_hand_computation():
     """Ratios 1.5, 1.5, 0.5, 0.5, 1.1 with advantages 1, -1, 1, -1, 2 and bounds 0.8 and 1.2.
 
     min(1.5, 1.2) + min(-1.5, -1.2) + min(0.5, 0.8) + min(-0.5, -0.8) + min(2.2, 2.2)
-    = 1.2 - 1.5 + 0.5 - 0.8 + 2.2 = 1.6, over a denominator of 5. The clip binds at the first and the fourth token.
+    = 1.2 - 1.5 + 0.5 - 0.8 + 2.2 = 1.6, over a denominator of 5.
+    The clip binds at the first and the fourth token.
     """
     ratio_BT = [[1.5, 1.5, 0.5, 0.5, 1.1]]
     loss, metrics = CLIPPED(
