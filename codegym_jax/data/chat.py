@@ -38,7 +38,7 @@ class Renderer:
         for name in style.special_tokens:
             tokenizer.special_id(name)
         self._style = style
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         self.stop_id = tokenizer.special_id(style.stop.name)
         self.vocabulary_size = tokenizer.vocabulary_size
 
@@ -79,15 +79,15 @@ class Renderer:
         ids = list(ids)
         if ids and ids[-1] == self.stop_id:
             ids.pop()
-        text = self._tokenizer.decode(ids)
-        if not self._tokenizer.special_id_set.isdisjoint(ids):
+        text = self.tokenizer.decode(ids)
+        if not self.tokenizer.special_id_set.isdisjoint(ids):
             return text
         action = self._style.parse(text, spec)
         return text if action is None else action
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of any ids, special tokens by name; for people."""
-        return self._tokenizer.decode(ids)
+        return self.tokenizer.decode(ids)
 
     def render_demonstration(
         self, spec: EnvSpec, actions: Sequence[str], observations: Sequence[str]
@@ -117,9 +117,9 @@ class Renderer:
         ids: list[int] = []
         for piece in pieces:
             if isinstance(piece, Special):
-                ids.append(self._tokenizer.special_id(piece.name))
+                ids.append(self.tokenizer.special_id(piece.name))
             else:
-                ids += self._tokenizer.encode(piece)
+                ids += self.tokenizer.encode(piece)
         return ids
 
 

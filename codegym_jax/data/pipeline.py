@@ -9,7 +9,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Generic, NamedTuple, Self, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import grain
 
@@ -42,7 +42,7 @@ class Stream(Iterator[Element], Generic[Element]):
         self._iterator: Any = iter(data.to_iter_dataset(in_this_thread))
         self._identity = identity
 
-    def __iter__(self) -> Self:
+    def __iter__(self) -> "Stream[Element]":
         return self
 
     def __next__(self) -> Element:
@@ -108,7 +108,7 @@ def task_iterator(tasks: Sequence[Task], *, seed: int, tasks_per_step: int) -> S
             draws.append(TaskDraw(task_index=epoch_order(epoch)[place], visit=epoch))
         return draws
 
-    ids = stable_hash(*sorted(task.task_id for task in tasks))
+    ids = stable_hash(*sorted(task_id for items in members.values() for task_id, _ in items))
     return Stream(
         step_at, _identity(kind="tasks", ids=f"{ids:016x}", seed=seed, tasks_per_step=tasks_per_step)
     )

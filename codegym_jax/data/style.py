@@ -6,7 +6,7 @@ compared, tested and trained on (`training_texts`) without a tokenizer.
 
 import json
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from codegym_jax.data import strict_json
 from codegym_jax.records import EnvSpec
@@ -26,6 +26,7 @@ class RenderError(ValueError):
     """A demonstrated action that this style cannot write."""
 
 
+@runtime_checkable
 class Style(Protocol):
     """How one way of chatting reads. A message is what the policy writes, up to and including `stop`."""
 

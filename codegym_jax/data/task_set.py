@@ -22,7 +22,7 @@ import shutil
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Self, overload
+from typing import Any, overload
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -115,7 +115,7 @@ class TaskSet:
     manifest: dict[str, Any]
 
     @classmethod
-    def open(cls, folder: str | os.PathLike[str]) -> Self:
+    def open(cls, folder: str | os.PathLike[str]) -> "TaskSet":
         """Reads a folder that `write_task_set` wrote.
 
         Raises:

@@ -13,13 +13,13 @@ import pathlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Self
 
 import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
 
 # A word takes the space before it; JSON's separators take the space behind them; all else stands alone.
 _WORD = Regex(r", |: | ?[A-Za-z_]+|[^A-Za-z_]")
+_NAME_PART = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=_)|(?=_)")
 _BYTE_COUNT = 256
 _WHOLE_WORD_SHARE = 0.75
 """Of the vocabulary left after bytes and special tokens, at most this share goes to whole words. The rest
@@ -100,7 +100,7 @@ class Tokenizer:
         partial.replace(path)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
+    def load(cls, path: str | os.PathLike[str]) -> "Tokenizer":
         """Reads what `save` wrote, or any JSON file of the `tokenizers` library.
 
         Raises:
@@ -185,7 +185,10 @@ def _best_words(counts: Counter[str], limit: int) -> list[str]:
 
 
 def _learn_merges(counts: Counter[str], alphabet: Sequence[str], limit: int) -> list[tuple[str, str]]:
-    """At least as many BPE merges as could fit, most frequent pair first."""
+    """At least as many BPE merges as could fit, most frequent pair first.
+
+    None crosses the seam of a name such as `GetItem`, so that a new name is spelled in parts of known ones.
+    """
     model = tokenizers.Tokenizer(models.BPE())
     trainer = trainers.BpeTrainer(
         vocab_size=2 * limit + len(alphabet),  # some products are whole words already and cost nothing
@@ -193,7 +196,10 @@ def _learn_merges(counts: Counter[str], alphabet: Sequence[str], limit: int) -> 
         min_frequency=_MIN_WORD_COUNT,
         show_progress=False,
     )
-    words = sorted(counts)
-    stream = itertools.chain.from_iterable(itertools.repeat(word, counts[word]) for word in words)
+    parts: Counter[str] = Counter()
+    for word, count in counts.items():
+        for part in _NAME_PART.split(word):
+            parts[part] += count
+    stream = itertools.chain.from_iterable(itertools.repeat(part, parts[part]) for part in sorted(parts))
     model.train_from_iterator(stream, trainer)
     return [(left, right) for left, right in json.loads(model.to_str())["model"]["merges"]]

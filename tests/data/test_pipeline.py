@@ -1,0 +1,167 @@
+"""Streams visit everything once an epoch, spread as promised, and resume exactly."""
+
+import itertools
+import json
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from codegym_jax.data.chat import Demonstration
+from codegym_jax.data.pipeline import TaskDraw, demonstration_iterator, task_iterator
+from codegym_jax.records import Task
+
+
+def make_tasks(*counts: int) -> list[Task]:
+    """`counts[e]` tasks of environment `e`."""
+    return [
+        Task(env_id=f"env{env}", config_json=str(number))
+        for env, count in enumerate(counts)
+        for number in range(count)
+    ]
+
+
+def make_rows(lengths: list[int]) -> list[Demonstration]:
+    """Rows that can be told apart by their first token."""
+    return [
+        Demonstration(token_ids=np.arange(index, index + length), is_policy=np.ones(length, bool))
+        for index, length in enumerate(lengths)
+    ]
+
+
+def draw(stream, steps: int) -> list[TaskDraw]:
+    return list(itertools.chain.from_iterable(itertools.islice(stream, steps)))
+
+
+def row_ids(batches: list[list[Demonstration]]) -> list[list[int]]:
+    return [[int(row.token_ids[0]) for row in batch] for batch in batches]
+
+
+@settings(max_examples=30)
+@given(st.lists(st.integers(1, 7), min_size=1, max_size=5), st.integers(1, 9), st.integers(0, 3))
+def test_every_epoch_draws_every_task_once(counts, tasks_per_step, seed):
+    tasks = make_tasks(*counts)
+    stream = task_iterator(tasks, seed=seed, tasks_per_step=tasks_per_step)
+    draws = draw(stream, 3 * len(tasks))  # a whole number of epochs: 3 * P of them
+    epochs = 3 * tasks_per_step
+    assert sorted(draws) == sorted(TaskDraw(i, e) for i in range(len(tasks)) for e in range(epochs))
+    assert [one.visit for one in draws] == sorted(one.visit for one in draws)
+
+
+def test_environments_of_equal_size_come_once_in_each_block():
+    tasks = make_tasks(6, 6, 6, 6, 6)
+    for block in itertools.islice(task_iterator(tasks, seed=0, tasks_per_step=5), 24):
+        assert {tasks[one.task_index].env_id for one in block} == {f"env{e}" for e in range(5)}
+
+
+def test_a_large_environment_comes_at_an_even_pace():
+    """Every sixth part of an epoch of 60 + 6 tasks holds 10 of the one and 1 of the other."""
+    tasks = make_tasks(60, 6)
+    for block in itertools.islice(task_iterator(tasks, seed=0, tasks_per_step=11), 12):
+        assert Counter(tasks[one.task_index].env_id for one in block) == {"env0": 10, "env1": 1}
+
+
+def test_epochs_and_seeds_are_shuffled_differently():
+    tasks = make_tasks(20, 20)
+    orders = set()
+    for seed in range(3):
+        stream = task_iterator(tasks, seed=seed, tasks_per_step=40)
+        orders |= {tuple(one.task_index for one in next(stream)) for _ in range(3)}
+    assert len(orders) == 9
+
+
+def test_the_order_in_which_tasks_are_given_changes_nothing():
+    tasks = make_tasks(5, 3, 4)
+    forward = draw(task_iterator(tasks, seed=1, tasks_per_step=4), 9)
+    backward = draw(task_iterator(tasks[::-1], seed=1, tasks_per_step=4), 9)
+    assert [tasks[one.task_index] for one in forward] == [tasks[::-1][one.task_index] for one in backward]
+
+
+def test_a_step_larger_than_the_task_set_draws_each_pair_once():
+    draws = next(task_iterator(make_tasks(2, 1), seed=0, tasks_per_step=8))
+    assert len(set(draws)) == 8
+
+
+@pytest.mark.parametrize("before", [0, 1, 7, 20])
+def test_a_task_stream_resumes_where_it_was(before):
+    """20 steps of 4 over 9 tasks cross many epochs; the state goes through JSON as in a checkpoint."""
+
+    def make():
+        return task_iterator(make_tasks(5, 4), seed=2, tasks_per_step=4)
+
+    uninterrupted = make()
+    draw(uninterrupted, before)
+    state = json.loads(json.dumps(uninterrupted.get_state()))
+    expected = draw(uninterrupted, 20)
+    resumed = make()
+    draw(resumed, 3)  # wherever it stood
+    resumed.set_state(state)
+    assert draw(resumed, 20) == expected
+
+
+@pytest.mark.parametrize("before", [0, 1, 8, 19])
+def test_a_demonstration_stream_resumes_where_it_was(before):
+    def make():
+        return demonstration_iterator(make_rows([3, 9, 4, 8, 5, 7, 6]), seed=2, rows=2)
+
+    uninterrupted = make()
+    list(itertools.islice(uninterrupted, before))
+    state = json.loads(json.dumps(uninterrupted.get_state()))
+    expected = row_ids(list(itertools.islice(uninterrupted, 20)))
+    resumed = make()
+    resumed.set_state(state)
+    assert row_ids(list(itertools.islice(resumed, 20))) == expected
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        task_iterator(make_tasks(5, 4), seed=3, tasks_per_step=4),
+        task_iterator(make_tasks(5, 4), seed=2, tasks_per_step=5),
+        task_iterator(make_tasks(5, 5), seed=2, tasks_per_step=4),
+        demonstration_iterator(make_rows([1]), seed=2, rows=4),
+    ],
+)
+def test_a_position_in_another_stream_is_refused(other):
+    stream = task_iterator(make_tasks(5, 4), seed=2, tasks_per_step=4)
+    with pytest.raises(ValueError, match="belongs to other data or settings"):
+        stream.set_state(other.get_state())
+
+
+@settings(max_examples=30)
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=12), st.integers(1, 5), st.integers(0, 3))
+def test_demonstrations_come_equally_often(lengths, rows, seed):
+    """After whole pools of 8 batches, no demonstration is more than one visit ahead of another."""
+    stream = demonstration_iterator(make_rows(lengths), seed=seed, rows=rows)
+    counts = Counter(dict.fromkeys(range(len(lengths)), 0))
+    for _ in range(4):
+        for batch in row_ids(list(itertools.islice(stream, 8))):
+            assert len(batch) == rows
+            counts.update(batch)
+        assert max(counts.values()) - min(counts.values()) <= 1
+
+
+def test_batches_hold_similar_lengths_in_random_order():
+    """32 rows of lengths 1 to 32 in 8 batches of 4: each is a run of 4 lengths, so 48 tokens are padding
+    (0 + 1 + 2 + 3 in each batch); an unsorted batch of 4 would pad about 13 a row."""
+    stream = demonstration_iterator(make_rows(list(range(1, 33))), seed=0, rows=4)
+    pools = [row_ids(list(itertools.islice(stream, 8))) for _ in range(3)]
+    for pool in pools:
+        assert sorted(pool) == [list(range(start, start + 4)) for start in range(0, 32, 4)]
+    assert len({tuple(map(tuple, pool)) for pool in pools}) == 3
+
+
+@pytest.mark.parametrize("make", [task_iterator, demonstration_iterator])
+def test_nothing_to_draw_from_is_refused(make):
+    size = {"tasks_per_step": 2} if make is task_iterator else {"rows": 2}
+    with pytest.raises(ValueError, match="there are none"):
+        make([], seed=0, **size)
+
+
+def test_an_empty_step_is_refused():
+    with pytest.raises(ValueError, match="tasks_per_step must be positive, got 0"):
+        task_iterator(make_tasks(1), seed=0, tasks_per_step=0)
+    with pytest.raises(ValueError, match="rows must be positive, got -1"):
+        demonstration_iterator(make_rows([1]), seed=0, rows=-1)
