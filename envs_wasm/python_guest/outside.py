@@ -8,6 +8,7 @@ import _io
 import _thread
 import builtins
 import calendar
+import inspect
 import io
 import linecache
 import logging
@@ -20,11 +21,12 @@ import time
 import warnings
 
 RECURSION_LIMIT = 1000
-MAX_RECURSION_LIMIT = 10_000  # deeper Python frames may still fit, but C frames between them may not
+MAX_RECURSION_LIMIT = 20_000  # deeper Python frames may still fit, but C frames between them may not
 
 # fmt: off
 OUTSIDE_MODULES = frozenset((
-    "asyncio", "concurrent", "ctypes", "fcntl", "ftplib", "glob", "http", "imaplib", "mmap", "multiprocessing",
+    "asyncio", "concurrent", "ctypes", "fcntl", "ftplib", "glob", "http", "imaplib", "mmap",
+    "multiprocessing",
     "pathlib", "poplib", "pty", "requests", "resource", "secrets", "select", "selectors", "shutil", "signal",
     "smtplib", "socket", "socketserver", "sqlite3", "ssl", "subprocess", "tempfile", "termios", "timeit",
     "urllib", "uuid", "webbrowser", "zoneinfo",
@@ -80,6 +82,16 @@ def _refusal(what):
     return refuse
 
 
+def _no_source(item):
+    raise OSError("could not get source code")
+
+
+def _fail_open(event, arguments):
+    """Stops CPython's own C code before it opens a file, which a stub would answer with a trap."""
+    if event == "open":
+        raise PermissionError("there are no files in the sandbox")
+
+
 def _close_files():
     keep = {"fspath", "strerror", "putenv", "unsetenv"}
     for name in dir(posix):
@@ -95,9 +107,12 @@ def _close_files():
     io.open_code = _io.open_code = _refusal("open")
     io.FileIO = _io.FileIO = _refusal("io.FileIO")
     builtins.input = _refusal("input")
+    # A traceback or a syntax error asks for the source line: it gets none, and that is nobody's fault.
     for name in ("getline", "getlines", "updatecache", "checkcache", "lazycache"):
         empty = "" if name == "getline" else []
         setattr(linecache, name, lambda *args, _empty=empty, **kwargs: _empty)
+    inspect.findsource = _no_source
+    sys.addaudithook(_fail_open)
 
 
 def _close_clock():

@@ -7,7 +7,7 @@ purpose: whatever talks to the outside world (socket, subprocess, asyncio, ctype
 # ruff: noqa: F401
 import __future__
 
-import _strptime  # datetime.strptime imports it on its first call
+import _strptime
 import abc
 import array
 import ast
@@ -56,6 +56,7 @@ import html
 import html.entities
 import inspect
 import io
+import ipaddress
 import itertools
 import json
 import json.decoder
@@ -80,6 +81,7 @@ import shlex
 import stat
 import statistics
 import string
+import string.templatelib
 import stringprep
 import struct
 import symtable
@@ -97,6 +99,9 @@ import warnings
 import weakref
 import zlib
 
-import annotationlib  # typing, dataclasses and functools import it on demand
+import _ast_unparse  # the names with an underscore are imported by others on demand
+import _pylong
+import _suggestions
+import annotationlib
 import gymnasium
 import gymnasium.spaces
