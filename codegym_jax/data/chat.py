@@ -14,7 +14,7 @@ from codegym_jax.config import ConfigError
 from codegym_jax.data.codegym import Codegym
 from codegym_jax.data.compact import Compact
 from codegym_jax.data.hermes import Hermes
-from codegym_jax.data.style import Piece, Special, Style
+from codegym_jax.data.style import Piece, Special, Style, read_action, write_action
 from codegym_jax.data.tokenizer import Tokenizer
 from codegym_jax.records import EnvSpec
 
@@ -54,9 +54,9 @@ class Renderer:
           spec: the environment it is sent to.
 
         Raises:
-          RenderError: when the style has no message for it, such as a tool that `spec` lacks.
+          RenderError: when it is no action, or the style has no message for it.
         """
-        return self._encode((self._style.call(action, spec), self._style.stop))
+        return self._encode((self._style.message(read_action(action), spec), self._style.stop))
 
     def bridge_to_next_turn(self, observation: str) -> list[int]:
         """What to append after a message's `stop_id`, so that the policy's next message can follow.
@@ -82,8 +82,11 @@ class Renderer:
         text = self.tokenizer.decode(ids)
         if not self.tokenizer.special_id_set.isdisjoint(ids):
             return text
-        action = self._style.parse(text, spec)
-        return text if action is None else action
+        call = self._style.parse(text, spec)
+        try:
+            return text if call is None else write_action(call)
+        except RecursionError:  # nested so deeply that it could be read, but not written
+            return text
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of any ids, special tokens by name; for people."""
@@ -156,7 +159,7 @@ def training_texts(
     found = _find_style(style)
     yield from (piece for piece in found.prompt(spec) if isinstance(piece, str))
     for index, (action, observation) in enumerate(zip(actions, observations, strict=True)):
-        yield found.call(action, spec)
+        yield found.message(read_action(action), spec)
         if index < len(actions) - 1:
             yield from (piece for piece in found.result(observation) if isinstance(piece, str))
 

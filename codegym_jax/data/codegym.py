@@ -9,7 +9,7 @@ Source: CodeGym, arXiv 2509.17325, figure 13 (markers, tool listing without exam
 """
 
 from codegym_jax.data import strict_json
-from codegym_jax.data.style import Piece, Special, action_json, read_action, read_call
+from codegym_jax.data.style import Call, Piece, Special, to_call
 from codegym_jax.records import EnvSpec, ToolSpec
 
 _START = Special("<|im_start|>")
@@ -42,15 +42,15 @@ class Codegym:
             *_NEXT_TURN,
         )
 
-    def call(self, action: str, spec: EnvSpec) -> str:
+    def message(self, call: Call, spec: EnvSpec) -> str:
         del spec  # arguments go by name
-        name, parameters = read_action(action)
-        return _OPEN + strict_json.dumps([{"name": name, "parameters": parameters}], spaces=True) + _CLOSE
+        value = [{"name": call.name, "parameters": call.parameters}]
+        return _OPEN + strict_json.dumps(value, spaces=True) + _CLOSE
 
     def result(self, observation: str) -> tuple[Piece, ...]:
         return ("\n", _START, f"user\n{observation}", *_NEXT_TURN)
 
-    def parse(self, message: str, spec: EnvSpec) -> str | None:
+    def parse(self, message: str, spec: EnvSpec) -> Call | None:
         """Words before the call are allowed (a model may think aloud); a second call is not."""
         del spec
         _, opened, rest = message.partition(_OPEN)
@@ -58,13 +58,12 @@ class Codegym:
         if not opened:
             return None
         try:
-            calls, end = strict_json.load_prefix(body, 0)
+            value, end = strict_json.load_prefix(body, 0)
         except ValueError:
             return None
-        if not isinstance(calls, list) or len(calls) != 1 or body[end:].strip() != _CLOSE:
+        if not isinstance(value, list) or len(value) != 1 or body[end:].strip() != _CLOSE:
             return None
-        fields = read_call(calls[0], "parameters")
-        return None if fields is None else action_json(*fields)
+        return to_call(value[0], "parameters")
 
 
 def _listing(tool: ToolSpec) -> str:

@@ -11,7 +11,7 @@ the signature's order; a result is the observation, verbatim.
 import re
 
 from codegym_jax.data import strict_json
-from codegym_jax.data.style import Piece, RenderError, Special, action_json, read_action
+from codegym_jax.data.style import Call, Piece, RenderError, Special
 from codegym_jax.records import EnvSpec, ToolSpec
 
 _BEGIN = Special("<|bos|>")
@@ -33,8 +33,8 @@ class Compact:
             lines.append(f"{tool.name}({','.join(parameter.name for parameter in tool.parameters)})")
         return _BEGIN, "\n".join(lines), _END_OF_PROMPT
 
-    def call(self, action: str, spec: EnvSpec) -> str:
-        name, parameters = read_action(action)
+    def message(self, call: Call, spec: EnvSpec) -> str:
+        name, parameters = call
         tool = _find_tool(spec, name)
         if tool is None:
             raise RenderError(f"{spec.env_id} has no tool {name!r}")
@@ -48,7 +48,7 @@ class Compact:
     def result(self, observation: str) -> tuple[Piece, ...]:
         return observation, _END_OF_RESULT
 
-    def parse(self, message: str, spec: EnvSpec) -> str | None:
+    def parse(self, message: str, spec: EnvSpec) -> Call | None:
         name, bracket, rest = message.partition("(")
         tool = _find_tool(spec, name)
         if tool is None or not bracket or not rest.endswith(")"):
@@ -60,7 +60,7 @@ class Compact:
         if not _required_count(tool) <= len(values) <= len(tool.parameters):
             return None
         names = [parameter.name for parameter in tool.parameters]
-        return action_json(name, dict(zip(names, values, strict=False)))
+        return Call(name, dict(zip(names, values, strict=False)))
 
 
 def _title(class_name: str) -> str:

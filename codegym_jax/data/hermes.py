@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from codegym_jax.data import strict_json
-from codegym_jax.data.style import Piece, Special, action_json, read_action, read_call
+from codegym_jax.data.style import Call, Piece, Special, to_call
 from codegym_jax.records import EnvSpec, ParameterSpec, ToolSpec
 
 _START = Special("<|im_start|>")
@@ -51,17 +51,16 @@ class Hermes:
             *_NEXT_TURN,
         )
 
-    def call(self, action: str, spec: EnvSpec) -> str:
+    def message(self, call: Call, spec: EnvSpec) -> str:
         del spec  # arguments go by name
-        name, parameters = read_action(action)
-        call = strict_json.dumps({"name": name, "arguments": parameters}, spaces=True)
-        return f"{_OPEN}\n{call}\n{_CLOSE}"
+        text = strict_json.dumps({"name": call.name, "arguments": call.parameters}, spaces=True)
+        return f"{_OPEN}\n{text}\n{_CLOSE}"
 
     def result(self, observation: str) -> tuple[Piece, ...]:
         text = f"user\n<tool_response>\n{observation}\n</tool_response>"
         return ("\n", _START, text, *_NEXT_TURN)
 
-    def parse(self, message: str, spec: EnvSpec) -> str | None:
+    def parse(self, message: str, spec: EnvSpec) -> Call | None:
         """Words before the call are allowed (a model may think aloud); a second call is not."""
         del spec
         _, opened, rest = message.partition(_OPEN)
@@ -69,13 +68,10 @@ class Hermes:
         if not opened:
             return None
         try:
-            call, end = strict_json.load_prefix(body, 0)
+            value, end = strict_json.load_prefix(body, 0)
         except ValueError:
             return None
-        fields = read_call(call, "arguments")
-        if fields is None or body[end:].strip() != _CLOSE:
-            return None
-        return action_json(*fields)
+        return to_call(value, "arguments") if body[end:].strip() == _CLOSE else None
 
 
 def _schema(tool: ToolSpec) -> dict[str, Any]:

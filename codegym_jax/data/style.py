@@ -6,7 +6,7 @@ compared, tested and trained on (`training_texts`) without a tokenizer.
 
 import json
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from codegym_jax.data import strict_json
 from codegym_jax.records import EnvSpec
@@ -22,8 +22,15 @@ class Special:
 Piece = str | Special
 
 
+class Call(NamedTuple):
+    """One tool call."""
+
+    name: str
+    parameters: dict[str, Any]
+
+
 class RenderError(ValueError):
-    """A demonstrated action that this style cannot write."""
+    """A demonstrated action that is no call, or that a style cannot write."""
 
 
 @runtime_checkable
@@ -44,11 +51,11 @@ class Style(Protocol):
         """Everything before the policy's first message."""
         ...
 
-    def call(self, action: str, spec: EnvSpec) -> str:
-        """The message (without `stop`) that `parse` turns back into `action`.
+    def message(self, call: Call, spec: EnvSpec) -> str:
+        """The message (without `stop`) that `parse` turns back into `call`.
 
         Raises:
-          RenderError: when the action is no call of a tool of `spec`, or has no such message.
+          RenderError: when there is none, such as for a tool that `spec` lacks.
         """
         ...
 
@@ -56,37 +63,37 @@ class Style(Protocol):
         """What stands between a policy message and the next one."""
         ...
 
-    def parse(self, message: str, spec: EnvSpec) -> str | None:
-        """The action JSON of the one well-formed call in a message; None for anything else."""
+    def parse(self, message: str, spec: EnvSpec) -> Call | None:
+        """The one well-formed call in a message (without `stop`); None for anything else."""
         ...
 
 
-def action_json(name: str, parameters: dict[str, Any]) -> str:
-    """The published form of an action, as `Env.step` takes it."""
-    return json.dumps({"name": name, "parameters": parameters})
+def write_action(call: Call) -> str:
+    """The published form of an action, `{"name": ..., "parameters": {...}}`, as `Env.step` takes it."""
+    return json.dumps({"name": call.name, "parameters": call.parameters})
 
 
-def read_action(action: str) -> tuple[str, dict[str, Any]]:
-    """The tool name and parameters of an action in the published form.
+def read_action(action: str) -> Call:
+    """The call in an action of the published form.
 
     Raises:
       RenderError: when `action` is anything else.
     """
     try:
-        call = strict_json.loads(action)
+        value = strict_json.loads(action)
     except ValueError as error:
         raise RenderError(f"not an action: {action[:200]!r} ({error})") from error
-    fields = read_call(call, "parameters")
-    if fields is None:
+    call = to_call(value, "parameters")
+    if call is None:
         raise RenderError(f'not an action, which is {{"name": ..., "parameters": {{...}}}}: {action[:200]!r}')
-    return fields
+    return call
 
 
-def read_call(call: Any, parameters_key: str) -> tuple[str, dict[str, Any]] | None:
-    """Name and parameters of an object with exactly the keys `name` and `parameters_key`; else None."""
-    if not isinstance(call, dict) or call.keys() != {"name", parameters_key}:
+def to_call(value: Any, parameters_key: str) -> Call | None:
+    """The call in a JSON object with exactly the keys `name` and `parameters_key`; None for anything else."""
+    if not isinstance(value, dict) or value.keys() != {"name", parameters_key}:
         return None
-    name, parameters = call["name"], call[parameters_key]
+    name, parameters = value["name"], value[parameters_key]
     if not isinstance(name, str) or not isinstance(parameters, dict):
         return None
-    return name, parameters
+    return Call(name, parameters)

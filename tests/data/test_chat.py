@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -130,6 +131,17 @@ def test_words_come_back_as_they_were(text):
 )
 def test_a_broken_compact_call_comes_back_as_text(message):
     assert COMPACT.parse_response(encode_message(COMPACT, message), SPEC) == message
+
+
+@pytest.mark.parametrize("style", list(STYLES))
+def test_no_depth_of_nesting_is_too_much(style):
+    """Around the depth where Python's JSON gives up, reading may succeed where writing does not."""
+    renderer = RENDERERS[style]
+    shell = renderer.decode(renderer.render_call(action("Done", answer=7), SPEC)[:-1])
+    for depth in (10, *range(sys.getrecursionlimit() - 200, sys.getrecursionlimit() + 50)):
+        message = shell.replace("7", "[" * depth + "]" * depth)
+        parsed = renderer.parse_response(encode_message(renderer, message), SPEC)
+        assert parsed == message or json.loads(parsed)["name"] == "Done"
 
 
 HERMES_CALL = '<tool_call>\n{"name": "GetItem", "arguments": {"index": 0}}\n</tool_call>'
