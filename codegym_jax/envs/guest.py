@@ -31,6 +31,10 @@ class GuestError(Exception):
     """The program in the guest raised; the text is `Type: message`. The guest lives on."""
 
 
+class HostFailure(RuntimeError):
+    """The host failed, not the program: what was being tried says nothing about it."""
+
+
 class GuestTrap(Exception):
     """A limit ended the call, and the guest with it."""
 
@@ -38,14 +42,6 @@ class GuestTrap(Exception):
         super().__init__(f"{error.value}: {detail}")
         self.error = error
         self.detail = detail
-
-
-_TRAPS = {
-    wasmtime.TrapCode.OUT_OF_FUEL: CallError.OUT_OF_FUEL,
-    wasmtime.TrapCode.STACK_OVERFLOW: CallError.STACK_OVERFLOW,
-    # The C stack lies at the start of the memory, so overflowing it leaves the memory's bounds.
-    wasmtime.TrapCode.MEMORY_OUT_OF_BOUNDS: CallError.STACK_OVERFLOW,
-}
 
 
 class Guest:
@@ -139,7 +135,10 @@ class Guest:
             status, payload = self._instance.call(export, arguments, fuel or self._fuel)
         except wasmtime.Trap as trap:
             self._dead = True
-            raise GuestTrap(self._kind_of(trap), trap.message.splitlines()[0]) from None
+            raise self._limit_hit(trap, fuel or self._fuel) from None
+        except wasmtime.WasmtimeError as error:
+            self._dead = True
+            raise HostFailure(f"wasmtime: {error}") from error
         if status <= Status.FINISHED:
             return status, payload
         text = payload.decode()
@@ -149,10 +148,16 @@ class Guest:
         error = CallError.OUT_OF_MEMORY if status == Status.OUT_OF_MEMORY else CallError.FORBIDDEN
         raise GuestTrap(error, text)
 
-    def _kind_of(self, trap: wasmtime.Trap) -> CallError:
+    def _limit_hit(self, trap: wasmtime.Trap, fuel: int) -> GuestTrap:
         """What a trap says about the program; a stubbed import and an abort both show as "unreachable"."""
-        known = _TRAPS.get(trap.trap_code) if trap.trap_code else None
-        if known is not None:
-            return known
-        limit = self._sandbox.limits.memory_bytes
-        return CallError.OUT_OF_MEMORY if self._instance.memory_bytes > 0.9 * limit else CallError.FORBIDDEN
+        limits = self._sandbox.limits
+        if trap.trap_code is wasmtime.TrapCode.OUT_OF_FUEL:
+            return GuestTrap(CallError.OUT_OF_FUEL, f"one call burned {fuel} units of fuel")
+        # The C stack lies at the start of the memory, so overflowing it leaves the memory's bounds.
+        if trap.trap_code in (wasmtime.TrapCode.STACK_OVERFLOW, wasmtime.TrapCode.MEMORY_OUT_OF_BOUNDS):
+            return GuestTrap(CallError.STACK_OVERFLOW, f"the stack of {limits.stack_bytes} bytes overflowed")
+        if self._instance.memory_bytes > 0.9 * limits.memory_bytes:
+            return GuestTrap(CallError.OUT_OF_MEMORY, f"the guest reached {limits.memory_bytes} bytes")
+        return GuestTrap(
+            CallError.FORBIDDEN, "a system call, such as reading the clock or waiting for a lock"
+        )

@@ -17,7 +17,7 @@ import wasmtime
 from codegym_jax.config import SandboxConfig
 from codegym_jax.envs.artefact import Artefact, find_artefact
 from codegym_jax.envs.canonical_abi import GuestInstance, make_config
-from codegym_jax.envs.guest import Guest
+from codegym_jax.envs.guest import Guest, HostFailure
 
 _MAX_REMEMBERED_PROGRAMS = 4096
 
@@ -44,8 +44,16 @@ class Sandbox:
         self._programs: dict[bytes, bytes] = {}
 
     def guest(self) -> Guest:
-        """A fresh guest, in less than a millisecond."""
-        return Guest(self, GuestInstance(self._engine, self._module, self.limits.memory_bytes))
+        """A fresh guest, in about a millisecond.
+
+        Raises:
+          HostFailure: when the host has no room for one.
+        """
+        try:
+            instance = GuestInstance(self._engine, self._module, self.limits.memory_bytes)
+        except wasmtime.WasmtimeError as error:
+            raise HostFailure(f"no guest could be made: {error}") from error
+        return Guest(self, instance)
 
     def compile(self, source: str) -> bytes:
         """Source as code for any guest of this artefact, remembered for the life of the sandbox.

@@ -1,0 +1,217 @@
+"""One episode of one task: actions in, observations out, the reward at the end.
+
+The class in the guest keeps the rules of its task; this side keeps the rules of an episode, whatever the
+class does: the first `Done` ends it, the reward is read once, the verdict is never handed on, and a call
+that exhausted its guest leaves the state as if it had only failed.
+"""
+
+import json
+import math
+from dataclasses import dataclass
+
+from codegym_jax.envs.action import DONE, ActionParser, BadCall
+from codegym_jax.envs.guest import Guest, GuestError, GuestTrap, HostFailure
+from codegym_jax.envs.sandbox import Sandbox
+from codegym_jax.records import CallError, EnvSpec
+
+__all__ = ["Env", "EnvError", "HostFailure", "StepResult"]
+
+SOLVE_FUEL_FACTOR = 8
+"""The oracle makes all its calls within one guest call, so it gets so many calls' fuel."""
+
+_TRAP_TEXT = {
+    CallError.OUT_OF_FUEL: "Error: the call took too long",
+    CallError.OUT_OF_MEMORY: "Error: the call ran out of memory",
+    CallError.STACK_OVERFLOW: "Error: the call recursed too deeply",
+    CallError.FORBIDDEN: "Error: the call reached for something outside the environment",
+}
+
+
+class EnvError(Exception):
+    """The environment itself is at fault: it does not load, or its oracle does not run.
+
+    `reason` is a counted key (see `check`), `detail` is for people.
+    """
+
+    def __init__(self, reason: str, detail: str):
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+@dataclass(slots=True)
+class StepResult:
+    """What came back from one action."""
+
+    observation: str
+    """What the policy may read; empty once the episode has ended."""
+    finished: bool
+    error: CallError | None
+
+
+class Env:
+    """An episode; used once.
+
+    Attributes:
+      reward: in [0, 1]; 0 until the environment was done.
+      finished: the episode has ended; later actions are refused.
+      step_count: actions taken, failed ones included.
+      verdict: what the environment said to `Done`; it may hold the reference answer.
+      actions: every action, in order.
+      observations: what the policy read after each.
+    """
+
+    def __init__(self, sandbox: Sandbox, spec: EnvSpec, config_json: str):
+        """Loads the environment into a fresh guest and installs the config.
+
+        Raises:
+          EnvError: when the environment does not load.
+          HostFailure: when the host has no room for a guest.
+        """
+        self.reward = 0.0
+        self.finished = False
+        self.step_count = 0
+        self.verdict = ""
+        self.actions: list[str] = []
+        self.observations: list[str] = []
+        self._sandbox = sandbox
+        self._spec = spec
+        self._config_json = config_json
+        self._parser = ActionParser(spec.tools, sandbox.limits)
+        self._max_chars = sandbox.limits.max_observation_chars
+        self._history: list[tuple[str, str]] = []  # (action, full observation) of calls that made the state
+        self._guest = self._load()
+
+    def step(self, action: str) -> StepResult:
+        """Takes one action; never raises for what the policy wrote.
+
+        Args:
+          action: JSON of one call, `{"name": ..., "parameters": {...}}`, or anything else.
+
+        Raises:
+          HostFailure: when the host failed; the episode is then invalid.
+        """
+        self.step_count += 1
+        self.actions.append(action)
+        if self.finished:
+            return self._result("Error: the episode has ended", CallError.REFUSED)
+        tool = self._parser.tool_of(action)
+        if isinstance(tool, BadCall):
+            return self._result(tool.text, tool.error)
+        ended, observation, error = self._call(action)
+        if ended or tool == DONE:
+            self.finished = True
+            self.verdict = observation
+            self.reward = self._read_reward() if ended else 0.0
+            return self._result("", error)
+        return self._result(self._shorten(observation), error)
+
+    def run_oracle(self, max_calls: int = 1024) -> tuple[list[str], list[str]]:
+        """Plays the environment's own `solve`, which ends this episode.
+
+        Args:
+          max_calls: an oracle that makes more is an error.
+
+        Returns:
+          The actions that it took, and what each returned; the last of these is the verdict.
+
+        Raises:
+          EnvError: when `solve` raised, ran into a limit, or made too many calls.
+          HostFailure: when the host failed.
+        """
+        fuel = SOLVE_FUEL_FACTOR * self._sandbox.limits.fuel_per_call
+        try:
+            record = json.loads(self._guest.solve(max_calls, fuel))
+        except GuestTrap as trap:
+            raise EnvError(trap.error.value, f"solve: {trap.detail}") from trap
+        except GuestError as error:
+            reason = "too_many_oracle_calls" if str(error).startswith("_TooManyCalls") else "oracle_raised"
+            raise EnvError(reason, str(error)) from error
+        actions, observations = record["actions"], record["observations"]
+        self.step_count = len(actions)
+        self.actions = actions
+        self.observations = [self._shorten(text) for text in observations]
+        self.finished = True
+        self.verdict = observations[-1] if observations else ""
+        self.reward = self._read_reward()
+        return actions, self.observations
+
+    def reference_answer_json(self) -> str:
+        """The reference answer in the environment's present state, as JSON.
+
+        Raises:
+          EnvError: when it raises, runs into a limit, or has no JSON form.
+          HostFailure: when the host failed.
+        """
+        try:
+            return self._guest.answer()
+        except GuestTrap as trap:
+            raise EnvError(trap.error.value, f"get_ref_answer: {trap.detail}") from trap
+        except GuestError as error:
+            raise EnvError("answer_raised", str(error)) from error
+
+    def close(self) -> None:
+        """Frees the guest."""
+        self._guest.close()
+
+    def _load(self) -> Guest:
+        try:
+            code = self._sandbox.compile(self._spec.source)
+        except GuestTrap as trap:
+            raise EnvError(trap.error.value, f"compiling: {trap.detail}") from trap
+        except GuestError as error:
+            raise EnvError("does_not_compile", str(error)) from error
+        guest = self._sandbox.guest()
+        try:
+            guest.load(code, self._spec.class_name, self._config_json)
+        except GuestTrap as trap:
+            guest.close()
+            raise EnvError(trap.error.value, f"loading: {trap.detail}") from trap
+        except GuestError as error:
+            guest.close()
+            raise EnvError("does_not_load", str(error)) from error
+        return guest
+
+    def _call(self, action: str) -> tuple[bool, str, CallError | None]:
+        """(the class says that it is done, observation, error) of one call in the guest."""
+        try:
+            ended, observation = self._guest.step(action)
+            error = CallError.TOOL_RAISED if observation.startswith("Error:") else None
+        except GuestError as raised:
+            ended, observation, error = False, f"Error: {raised}", CallError.TOOL_RAISED
+        except GuestTrap as trap:
+            self._rebuild()
+            return False, _TRAP_TEXT[trap.error], trap.error
+        self._history.append((action, observation))
+        return ended, observation, error
+
+    def _rebuild(self) -> None:
+        """Replays the calls that made the state on a fresh guest, in place of the one that trapped."""
+        self._guest.close()
+        self._guest = self._load()
+        for action, observation in self._history:
+            try:
+                again = self._guest.step(action)[1]
+            except GuestError as raised:
+                again = f"Error: {raised}"
+            except GuestTrap as trap:
+                raise HostFailure(f"{self._spec.env_id}: replaying a call trapped: {trap}") from trap
+            if again != observation:
+                raise HostFailure(f"{self._spec.env_id}: replaying a call gave another observation")
+
+    def _read_reward(self) -> float:
+        """The class's reward, into [0, 1]; a class that cannot tell gives nothing."""
+        try:
+            reward = self._guest.reward()
+        except (GuestError, GuestTrap):
+            return 0.0
+        return 0.0 if math.isnan(reward) else min(max(reward, 0.0), 1.0)
+
+    def _shorten(self, text: str) -> str:
+        if len(text) <= self._max_chars:
+            return text
+        return f"{text[: self._max_chars]}... [cut, {len(text)} characters in all]"
+
+    def _result(self, observation: str, error: CallError | None) -> StepResult:
+        self.observations.append(observation)
+        return StepResult(observation, self.finished, error)
