@@ -86,6 +86,12 @@ def test_everything_comes_back_equal_and_in_order(tmp_path):
     assert [json.loads(row)["ability"] for row in rows] == [task.task_id for task in TASKS]
 
 
+def test_many_tasks_keep_their_order(tmp_path):
+    tasks = [make_task(BELOW, number) for number in range(100)]
+    written = write(tmp_path / "set", tasks=tasks, split_of={task.task_id: TRAIN for task in tasks})
+    assert list(TaskSet.open(written).source(TRAIN)) == tasks
+
+
 def test_a_source_is_a_sequence(tmp_path):
     source = TaskSet.open(write(tmp_path / "set")).source(TRAIN)
     assert source[-1] == TASKS[4]
