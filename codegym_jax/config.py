@@ -153,7 +153,8 @@ class TrainConfig:
 
     algorithm: str = "grpo"  # a key of `algorithms.presets.ALGORITHMS`
     steps: int = 60
-    rows_per_update: int = 64  # episodes per update; a step makes as many updates as its episodes fill
+    rows_per_update: int = 64  # episodes per update, about; a step makes as many updates as its episodes fill
+    rows_per_batch: int = 32  # episodes in one forward and backward pass
     learning_rate: float = 2.5e-4
     warmup_steps: int = 5
     weight_decay: float = 0.1

@@ -5,9 +5,11 @@ table places them.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 from flax import linen as nn
+from flax.linen import spmd
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 AXES = ("data", "fsdp", "tensor")
@@ -24,7 +26,7 @@ LOGICAL_TO_MESH: tuple[tuple[str, str | tuple[str, ...] | None], ...] = (
 
 
 def make_mesh(
-    data: int = -1, fsdp: int = 1, tensor: int = 1, devices: Sequence[jax.Device] | None = None
+    data: int = -1, fsdp: int = 1, tensor: int = 1, devices: Sequence[Any] | None = None
 ) -> Mesh:
     """A mesh over all devices (or the given ones); one axis may be -1 and takes what is left.
 
@@ -32,7 +34,7 @@ def make_mesh(
       ValueError: when the axes do not multiply to the number of devices.
     """
     devices = list(jax.devices() if devices is None else devices)
-    sizes = dict(zip(AXES, (data, fsdp, tensor), strict=True))
+    sizes: dict[str, int] = dict(zip(AXES, (data, fsdp, tensor), strict=True))
     free = [name for name, size in sizes.items() if size == -1]
     if len(free) > 1:
         raise ValueError(f"mesh: only one axis may be -1, got {', '.join(free)}")
@@ -58,7 +60,7 @@ def parameter_shardings(model: nn.Module, mesh: Mesh, *example_inputs: jax.Array
     """Shardings of the model's parameters, as a pytree of the parameters' structure."""
     boxed = jax.eval_shape(model.init, jax.random.key(0), *example_inputs)
     specs = nn.get_partition_spec(boxed)["params"]
-    return nn.logical_to_mesh_sharding(specs, mesh, list(LOGICAL_TO_MESH))
+    return spmd.logical_to_mesh_sharding(specs, mesh, list(LOGICAL_TO_MESH))
 
 
 def init_parameters(model: nn.Module, mesh: Mesh, seed: int, *example_inputs: jax.Array):

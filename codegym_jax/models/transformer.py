@@ -9,6 +9,8 @@ https://arxiv.org/abs/2305.13245 (grouped-query attention); Shazeer 2020,
 https://arxiv.org/abs/2002.05202 (SwiGLU).
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -53,7 +55,7 @@ def attend(
     return mixed.reshape(B, K, T, N // K, H).transpose(0, 2, 1, 3, 4).reshape(B, T, N, H)
 
 
-def _kernel(axes: tuple[str, ...], std: float):
+def _kernel(axes: tuple[str, ...], std: float) -> Any:
     """A normal initializer whose parameter carries the logical axes that `models.sharding` places."""
     return nn.with_logical_partitioning(nn.initializers.normal(std), axes)
 
@@ -65,7 +67,7 @@ class RMSNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
-        init = nn.with_logical_partitioning(nn.initializers.ones, ("norm",))
+        init: Any = nn.with_logical_partitioning(nn.initializers.ones, ("norm",))
         scale_D = self.param("scale", init, (x.shape[-1],))
         x32 = x.astype(jnp.float32)
         normal = x32 * jax.lax.rsqrt(jnp.mean(x32 * x32, axis=-1, keepdims=True) + self.eps)

@@ -95,10 +95,10 @@ class Sampler:
         # Fixed placements: a state that came back elsewhere would compile every program again.
         fixed: dict[str, Any] = {"out_shardings": self._rows}
         # A function object of its own: jit shares the cache of one function among all its callers.
-        self._start = jax.jit(functools.partial(_start), donate_argnums=0, **fixed)
-        self._decode = jax.jit(decode, donate_argnums=1, **fixed)
-        self._extend = jax.jit(functools.partial(_append, model), donate_argnums=1, **fixed)
-        self._prefill = jax.jit(functools.partial(_prefill, model), donate_argnums=1, **fixed)
+        self._start: Any = jax.jit(functools.partial(_start), donate_argnums=0, **fixed)
+        self._decode: Any = jax.jit(decode, donate_argnums=1, **fixed)
+        self._extend: Any = jax.jit(functools.partial(_append, model), donate_argnums=1, **fixed)
+        self._prefill: Any = jax.jit(functools.partial(_prefill, model), donate_argnums=1, **fixed)
 
     @property
     def compiled_programs(self) -> int:
@@ -230,7 +230,7 @@ def _decode(
     temperature: Float[Array, ""],
 ) -> tuple[SlotState, tuple[Array, Array, Array, Array]]:
     B, C = state.tokens_BC.shape
-    head_DV = model.apply({"params": params}, method="head")
+    head_DV: Any = model.apply({"params": params}, method="head")
     row_B = jnp.arange(B)
     live_B = budget_B > 0
     may_idle = jnp.floor(live_B.sum().astype(jnp.float32) * (1.0 - idle_fraction)).astype(jnp.int32)
@@ -241,7 +241,7 @@ def _decode(
     def one_token(loop: _Decoding) -> _Decoding:
         state, live_B = loop.state, loop.live_B
         feed_B1 = jnp.maximum(state.length_B - 1, 0)[:, None]
-        cache, hidden_B1D = model.apply(
+        extended: Any = model.apply(
             {"params": params},
             state.cache,
             jnp.take_along_axis(state.tokens_BC, feed_B1, axis=1),
@@ -250,6 +250,7 @@ def _decode(
             live_B.astype(jnp.int32),
             method="extend",
         )
+        cache, hidden_B1D = extended
         keys_B = sampling.token_keys(state.key_B4, state.length_B)
         token_B, sampler_logp_B, policy_logp_B = sampling.sample(
             hidden_B1D[:, 0] @ head_DV, keys_B, temperature, top_k=top_k, top_p=top_p

@@ -1,0 +1,228 @@
+"""The command `codegym`: parse, build a config, call one function."""
+
+import argparse
+import json
+import logging
+import os
+import pathlib
+import sys
+from collections.abc import Sequence
+
+EXAMPLES = """examples:
+  codegym run configs/smoke_cpu.py --run runs/smoke          every stage, resumes where it stopped
+  codegym run configs/smoke_cpu.py --run runs/b --set seed=1 train.steps=20
+  codegym synth configs/smoke_cpu.py                         coding problems to a verified task set
+  codegym verify envs/*.py --tasks rows.jsonl --json out.json
+  codegym replay runs/smoke                                  re-execute every stored episode
+"""
+
+
+class UserError(Exception):
+    """A mistake in a command line; the message is one clear line."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Returns:
+      The exit code: 0 for success, 1 when something checked was found wrong, 2 for a user's mistake.
+    """
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    from codegym_jax.config import ConfigError
+
+    try:
+        return options.call(options)
+    except (ConfigError, UserError) as error:
+        print(f"codegym {options.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"codegym {options.command}: interrupted; the same command resumes", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="codegym",
+        description="Coding problems to verified tool-use environments, and RL on them in JAX.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def experiment(name: str, summary: str, call, *, run: bool = True) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=summary, description=summary)
+        command.add_argument("config", help="an experiment file, such as configs/smoke_cpu.py")
+        if run:
+            command.add_argument("--run", type=pathlib.Path, required=True, help="the run folder")
+        command.add_argument(
+            "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override settings"
+        )
+        command.set_defaults(call=call)
+        return command
+
+    experiment("run", "Every stage: synthesize, warm-start, reinforce, evaluate, replay, report.", _run)
+    synth = experiment("synth", "Coding problems to a verified task set.", _synth, run=False)
+    synth.add_argument("--out", type=pathlib.Path, help="also copy the task set to this new folder")
+    experiment("sft", "Warm-start the policy on oracle episodes.", _sft)
+    experiment("train", "Improve the warm-started policy by reinforcement learning.", _train)
+    evaluate = experiment("eval", "Success on held-out tasks, greedy and sampled.", _evaluate)
+    evaluate.add_argument(
+        "--stage", choices=("sft", "train", "control"), default="train", help="whose parameters"
+    )
+    evaluate.add_argument(
+        "--split",
+        nargs="+",
+        default=["validation_config"],
+        choices=("validation_config", "test_config", "test_env", "train"),
+        help="of the task set",
+    )
+    experiment(
+        "control", "Spend the time of RL on more supervised learning instead, and evaluate that.", _control
+    )
+
+    replay = commands.add_parser("replay", help="Re-execute a run's episodes and compare every byte.")
+    replay.add_argument("run", type=pathlib.Path, help="a run folder")
+    replay.set_defaults(call=_replay)
+    report = commands.add_parser("report", help="Write RUN/report.html again.")
+    report.add_argument("run", type=pathlib.Path, help="a run folder")
+    report.set_defaults(call=_report)
+    verify = commands.add_parser("verify", help="Verify environments in the published format.")
+    verify.add_argument(
+        "paths", nargs="+", type=pathlib.Path, metavar="PATH", help="environment .py files or folders"
+    )
+    verify.add_argument("--tasks", type=pathlib.Path, help="rows like training_instance.jsonl")
+    verify.add_argument("--json", type=pathlib.Path, help="write the full result here")
+    verify.set_defaults(call=_verify)
+    return parser
+
+
+def cache_dir() -> pathlib.Path:
+    """Where compiled guests, compiled programs and task sets are kept between runs."""
+    base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    return pathlib.Path(base) / "codegym-jax"
+
+
+def _load(options: argparse.Namespace):
+    from codegym_jax import config
+
+    return config.apply_overrides(config.load(options.config), options.set)
+
+
+def _with_jax() -> None:
+    import jax
+
+    jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    logging.getLogger("jax").setLevel(logging.ERROR)
+    logging.getLogger("absl").setLevel(logging.ERROR)
+
+
+def _run(options: argparse.Namespace) -> int:
+    config = _load(options)
+    _with_jax()
+    from codegym_jax.pipelines.experiment import run_experiment
+
+    result = run_experiment(config, options.run, cache_dir())
+    return 0 if result["replay_identical"] else 1
+
+
+def _synth(options: argparse.Namespace) -> int:
+    config = _load(options)
+    from codegym_jax.pipelines.synth import export, synthesize
+
+    folder = synthesize(config, cache_dir())
+    print(f"task set: {export(folder, options.out) if options.out else folder}")
+    return 0
+
+
+def _sft(options: argparse.Namespace) -> int:
+    config = _load(options)
+    _with_jax()
+    from codegym_jax.pipelines.experiment import prepare
+    from codegym_jax.pipelines.sft import run_sft
+    from codegym_jax.trainer.state import params_hash
+
+    bench = prepare(config, options.run, cache_dir())
+    with bench.timed("sft"):
+        print(f"parameters {params_hash(run_sft(bench))}")
+    return 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    config = _load(options)
+    _with_jax()
+    from codegym_jax.pipelines.experiment import prepare
+    from codegym_jax.pipelines.sft import run_sft
+    from codegym_jax.pipelines.train import run_train
+    from codegym_jax.trainer.state import params_hash
+
+    bench = prepare(config, options.run, cache_dir())
+    with bench.timed("sft"):
+        params = run_sft(bench)
+    with bench.timed("train"):
+        print(f"parameters {params_hash(run_train(bench, params))}")
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    config = _load(options)
+    _with_jax()
+    from codegym_jax.pipelines.evaluate import run_evaluation
+    from codegym_jax.pipelines.experiment import prepare
+
+    bench = prepare(config, options.run, cache_dir())
+    params = bench.stage_params(options.stage)
+    name = f"{options.stage}_{'_'.join(options.split)}"
+    print(json.dumps(run_evaluation(bench, params, name, options.split), indent=2))
+    return 0
+
+
+def _control(options: argparse.Namespace) -> int:
+    config = _load(options)
+    _with_jax()
+    if not (options.run / "result.json").exists():
+        raise UserError(f"{options.run} holds no finished run; `codegym run` it first")
+    from codegym_jax.pipelines.experiment import run_control
+
+    run_control(config, options.run, cache_dir())
+    return 0
+
+
+def _run_config(run: pathlib.Path):
+    from codegym_jax import config
+
+    path = run / "config.json"
+    if not path.is_file():
+        raise UserError(f"{run} is not a run folder: it has no config.json")
+    return config.from_dict(json.loads(path.read_text()))
+
+
+def _replay(options: argparse.Namespace) -> int:
+    config = _run_config(options.run)
+    from codegym_jax.pipelines.replay import run_replay
+
+    report = run_replay(options.run, config.sandbox, cache_dir())
+    for difference in report.differences:
+        print(difference)
+    same = "all identical" if report.identical else f"{report.different} differ"
+    skipped = f" ({report.skipped_invalid} invalid ones skipped)" if report.skipped_invalid else ""
+    print(f"replayed {report.replayed} episodes: {same}{skipped}")
+    return 0 if report.identical else 1
+
+
+def _report(options: argparse.Namespace) -> int:
+    _run_config(options.run)
+    from codegym_jax.report import write_report
+
+    print(write_report(options.run))
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    raise UserError("not wired yet")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,126 @@
+"""The whole way: synthesize, warm-start, reinforce, evaluate, replay, report. Every stage resumes."""
+
+import itertools
+import json
+import math
+import pathlib
+import statistics
+from collections.abc import Mapping
+from typing import Any
+
+from codegym_jax.config import RunConfig
+from codegym_jax.data.splits import TEST_CONFIG, TEST_ENV
+from codegym_jax.metrics import read_metrics
+from codegym_jax.pipelines import sft
+from codegym_jax.pipelines.console import say
+from codegym_jax.pipelines.evaluate import run_evaluation
+from codegym_jax.pipelines.replay import run_replay
+from codegym_jax.pipelines.synth import synthesize
+from codegym_jax.pipelines.train import run_train
+from codegym_jax.pipelines.workbench import Workbench, device_line, open_run, write_atomically
+from codegym_jax.report import write_report
+from codegym_jax.trainer.state import params_hash
+
+_SPLIT_KEYS = {TEST_CONFIG: "heldout_config", TEST_ENV: "heldout_env"}
+
+
+def prepare(config: RunConfig, folder: pathlib.Path, cache: pathlib.Path) -> Workbench:
+    """Opens the run folder and gives it its task set, synthesized unless a cached one fits."""
+    open_run(config, folder)
+    bench = Workbench(config, folder, cache)
+    say(f"run {folder}: {device_line()}")
+    if not (folder / "task_set").exists():
+        with bench.timed("synth"):
+            bench.adopt_task_set(synthesize(config, cache))
+    environments, tasks = len(bench.task_set.specs), sum(bench.task_set.counts.values())
+    say(f"task set: {environments} environments, {tasks} verified tasks")
+    return bench
+
+
+def run_experiment(config: RunConfig, folder: pathlib.Path, cache: pathlib.Path) -> dict[str, Any]:
+    """Runs every stage that is not finished yet, and returns what `result.json` holds."""
+    bench = prepare(config, folder, cache)
+    with bench.timed("sft"):
+        params = sft.run_sft(bench)
+    with bench.timed("eval"):
+        run_evaluation(bench, params, "before")
+    with bench.timed("train"):
+        params = run_train(bench, params)
+    with bench.timed("eval"):
+        run_evaluation(bench, params, "after")
+    finish(bench, params_hash(params))
+    return json.loads((folder / "result.json").read_text())
+
+
+def run_control(config: RunConfig, folder: pathlib.Path, cache: pathlib.Path) -> dict[str, Any]:
+    """Spends on more supervised learning the time that reinforcement learning took, and evaluates that.
+
+    The number of updates is fixed when the control starts, so that it resumes to the same end.
+    """
+    bench = prepare(config, folder, cache)
+    params = sft.run_sft(bench)
+    path = folder / "control.json"
+    if not path.exists():
+        write_atomically(path, json.dumps({"steps": _equal_time_steps(folder)}) + "\n")
+    steps = json.loads(path.read_text())["steps"]
+    say(f"control: {steps} more supervised updates, the time that reinforcement learning took")
+    with bench.timed("control"):
+        params = sft.run_sft(bench, stage=sft.CONTROL, start=params, steps=steps)
+        run_evaluation(bench, params, "control")
+    result = json.loads((folder / "result.json").read_text())
+    finish(bench, result["params_hash"])
+    return json.loads((folder / "result.json").read_text())
+
+
+def finish(bench: Workbench, final_hash: str) -> None:
+    """Replays all episodes, then writes `result.json` and `report.html`."""
+    with bench.timed("replay"):
+        replayed = run_replay(bench.folder, bench.config.sandbox, bench.cache)
+    for difference in replayed.differences:
+        say(f"replay differs: {difference}")
+    manifest = bench.task_set.manifest
+    timing = json.loads((bench.folder / "timing.json").read_text())
+    result = {
+        "environments": manifest["counts"]["environments"],
+        "tasks": sum(bench.task_set.counts.values()),
+        "learnable_environments": manifest["counts"]["learnable_environments"],
+        **_figures(bench.folder, "sampled"),
+        "greedy": _figures(bench.folder, "greedy"),
+        "replayed": replayed.replayed,
+        "replay_identical": replayed.identical,
+        "compiled_programs": bench.sampler.compiled_programs,
+        "params_hash": final_hash,
+        "wall_s": {**timing, "total": round(math.fsum(timing.values()), 2)},
+        "rejections": manifest["rejections"],
+    }
+    write_atomically(bench.folder / "result.json", json.dumps(result, indent=2) + "\n")
+    report = write_report(bench.folder)
+    for key in ("heldout_config", "heldout_env"):
+        for when in ("before", "after", "control"):
+            if f"{key}_{when}" in result:
+                rate = result[f"{key}_{when}"]
+                low, high = rate["ci95"]
+                say(f"{key}_{when:8s} {rate['success']:.3f} [{low:.3f}, {high:.3f}] n={rate['n']}")
+    same = "all identical" if replayed.identical else f"{replayed.different} differ"
+    say(f"replayed {replayed.replayed} episodes: {same}")
+    say(f"parameters {final_hash}")
+    say(f"report: {report}")
+
+
+def _figures(folder: pathlib.Path, mode: str) -> Mapping[str, Any]:
+    """Success by split and time of evaluation, as `result.json` names them."""
+    figures = {}
+    for when in ("before", "after", "control"):
+        path = folder / "evaluations" / f"{when}.json"
+        if path.exists():
+            for split, rate in json.loads(path.read_text())[mode].items():
+                figures[f"{_SPLIT_KEYS[split]}_{when}"] = {key: rate[key] for key in ("success", "ci95", "n")}
+    return figures
+
+
+def _equal_time_steps(folder: pathlib.Path) -> int:
+    rows = read_metrics(folder / "metrics.jsonl")
+    rl_s = math.fsum(row["rollout_s"] + row["update_s"] for row in rows if row["stage"] == "train")
+    seconds = [row["wall_s"] for row in rows if row["stage"] == sft.STAGE]
+    step_s = statistics.median(later - sooner for sooner, later in itertools.pairwise(seconds))
+    return max(1, round(rl_s / step_s))

@@ -1,0 +1,241 @@
+"""From a config and a run folder to the parts that every loop works with: wiring, no learning."""
+
+import dataclasses
+import json
+import pathlib
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from time import monotonic
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from codegym_jax import config as config_module
+from codegym_jax.algorithms.log_probs import make_log_prob_fn
+from codegym_jax.config import ConfigError, RunConfig
+from codegym_jax.data.chat import Renderer, make_renderer, special_tokens, training_texts
+from codegym_jax.data.splits import TRAIN
+from codegym_jax.data.task_set import TaskSet
+from codegym_jax.data.tokenizer import Tokenizer, train_bpe
+from codegym_jax.envs.env import Env
+from codegym_jax.envs.sandbox import Sandbox
+from codegym_jax.models import sharding
+from codegym_jax.models.presets import PRESETS
+from codegym_jax.models.transformer import Transformer
+from codegym_jax.records import EnvSpec, Episode, Task
+from codegym_jax.rollout.agent import Agent, EpisodeLimits
+from codegym_jax.rollout.episode_log import write_episodes
+from codegym_jax.rollout.generate import Sampler
+from codegym_jax.trainer.checkpoint import Checkpointer
+from codegym_jax.trainer.optimizer import make_adamw
+from codegym_jax.trainer.state import init_state
+
+WIDTH_MULTIPLE = 32
+"""Batch widths are multiples of this many tokens, which bounds the number of compiled shapes."""
+
+
+def open_run(config: RunConfig, folder: pathlib.Path) -> None:
+    """Makes the run folder, or checks that it belongs to the same config, so that a run can be resumed.
+
+    Raises:
+      ConfigError: when the folder holds a run of another config; names the settings that differ.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "config.json"
+    text = config_module.to_json(config)
+    if path.exists():
+        saved = json.loads(path.read_text())
+        different = list(_differences(saved, json.loads(text)))
+        if different:
+            raise ConfigError(
+                f"{folder} holds a run with other settings ({', '.join(different)}); "
+                "give another folder with --run, or the same settings to resume"
+            )
+        return
+    write_atomically(path, text)
+
+
+def write_atomically(path: pathlib.Path, text: str) -> None:
+    """Writes a text file under a temporary name and renames it."""
+    temporary = path.with_suffix(path.suffix + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """The parts of one run. Each is made when first used."""
+
+    config: RunConfig
+    folder: pathlib.Path
+    cache: pathlib.Path
+
+    @cached_property
+    def task_set(self) -> TaskSet:
+        """The run's own copy of its task set, so that a run folder can be replayed anywhere."""
+        return TaskSet.open(self.folder / "task_set")
+
+    def adopt_task_set(self, source: pathlib.Path) -> None:
+        """Copies a finished task set into the run folder, unless it is there."""
+        target = self.folder / "task_set"
+        if target.exists():
+            return
+        temporary = self.folder / "task_set.tmp"
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.copytree(source, temporary)
+        temporary.rename(target)
+
+    @cached_property
+    def sandbox(self) -> Sandbox:
+        """Compiles the guest on first use of this machine."""
+        return Sandbox(self.config.sandbox, self.cache)
+
+    def open_env(self, spec: EnvSpec, config_json: str) -> Env:
+        """One environment on a fresh guest."""
+        return Env(self.sandbox, spec, config_json)
+
+    @cached_property
+    def renderer(self) -> Renderer:
+        """The style and the tokenizer, which is trained on all training tasks once and kept."""
+        path = self.folder / "tokenizer.json"
+        if not path.exists():
+            texts = (
+                text
+                for task in self.tasks(TRAIN)
+                for text in training_texts(
+                    self.config.style, self.spec_of(task), task.oracle_actions, task.oracle_observations
+                )
+            )
+            train_bpe(
+                texts,
+                max_vocabulary=self.config.data.max_vocabulary,
+                special_tokens=special_tokens(self.config.style),
+            ).save(path)
+        return make_renderer(self.config.style, Tokenizer.load(path))
+
+    @cached_property
+    def mesh(self) -> Mesh:
+        """All devices of this process group."""
+        return sharding.make_mesh(**dataclasses.asdict(self.config.mesh))
+
+    @cached_property
+    def model(self) -> Transformer:
+        """The policy.
+
+        Raises:
+          ConfigError: when there is no such preset.
+        """
+        if self.config.model not in PRESETS:
+            raise ConfigError(f"model must be one of {', '.join(PRESETS)}, got {self.config.model!r}")
+        return Transformer(PRESETS[self.config.model], self.renderer.vocabulary_size)
+
+    def init_params(self) -> Any:
+        """Fresh parameters in their places; a function of the seed alone."""
+        return sharding.init_parameters(self.model, self.mesh, self.config.seed, jnp.zeros((1, 2), jnp.int32))
+
+    @cached_property
+    def log_prob_fn(self) -> Callable[..., Any]:
+        """(params, tokens_BT) -> log-probabilities and entropies of the tokens."""
+        model = self.model
+        return make_log_prob_fn(
+            lambda params, tokens_BT: model.apply({"params": params}, tokens_BT, method="hidden"),  # type: ignore[arg-type]
+            lambda params: model.apply({"params": params}, method="head"),  # type: ignore[arg-type]
+        )
+
+    @cached_property
+    def agent(self) -> Agent:
+        """Plays episodes; one for training and evaluation, so that nothing is compiled twice."""
+        rollout = self.config.rollout
+        limits = EpisodeLimits(
+            max_tokens=rollout.max_tokens,
+            max_turn_tokens=rollout.max_turn_tokens,
+            max_turns=rollout.max_turns,
+            max_errors=rollout.max_errors,
+        )
+        return Agent(self.sampler, self.renderer, self.open_env, limits, self.config.seed)
+
+    @cached_property
+    def sampler(self) -> Sampler:
+        """The slots on the device."""
+        rollout = self.config.rollout
+        return Sampler(
+            self.model,
+            self.mesh,
+            slots=rollout.slots,
+            max_tokens=rollout.max_tokens,
+            max_message_tokens=rollout.max_turn_tokens,
+            stop_id=self.renderer.stop_id,
+            top_k=rollout.top_k,
+            top_p=rollout.top_p,
+        )
+
+    @cached_property
+    def fingerprint(self) -> dict[str, str]:
+        """What a checkpoint belongs to besides its config: the guest and the task set."""
+        return {"guest_hash": self.sandbox.guest_hash, "task_set": self.task_set.digest}
+
+    def stage_params(self, stage: str) -> Any:
+        """The newest parameters that a stage saved.
+
+        Raises:
+          ConfigError: when it saved none.
+        """
+        # Both learners use AdamW, so a state of either fits.
+        optimizer = make_adamw(1.0, warmup_steps=0, weight_decay=0.0, b1=0.9, b2=0.9, max_grad_norm=1.0)
+        folder = self.folder / "checkpoints" / stage
+        restored = Checkpointer(folder).restore(init_state(self.init_params(), optimizer))
+        if restored is None:
+            raise ConfigError(f"{folder} holds no checkpoint; run `codegym {stage}` first")
+        return restored[0].params
+
+    def tasks(self, split: str) -> list[Task]:
+        """All tasks of a split, in the order of their ids."""
+        return sorted(self.task_set.source(split), key=lambda task: task.task_id)
+
+    def spec_of(self, task: Task) -> EnvSpec:
+        """The environment of a task."""
+        return self.task_set.specs[task.env_id]
+
+    def save_episodes(self, name: str, episodes: list[Episode]) -> None:
+        """Writes episodes to `episodes/<name>.jsonl`."""
+        prompts = {
+            env_id: self.renderer.decode(self.renderer.render_prompt(spec))
+            for env_id, spec in self.task_set.specs.items()
+        }
+        write_episodes(
+            self.folder / "episodes" / f"{name}.jsonl",
+            episodes,
+            lambda episode: prompts[episode.task_id.split("@", 2)[1]],
+        )
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Adds the time spent inside to the stage's total in `timing.json`."""
+        start_s = monotonic()
+        yield
+        path = self.folder / "timing.json"
+        timing = json.loads(path.read_text()) if path.exists() else {}
+        timing[stage] = round(timing.get(stage, 0.0) + monotonic() - start_s, 2)
+        write_atomically(path, json.dumps(timing) + "\n")
+
+
+def _differences(saved: dict[str, Any], given: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for key in sorted(saved.keys() | given.keys()):
+        one, other = saved.get(key), given.get(key)
+        if isinstance(one, dict) and isinstance(other, dict):
+            yield from _differences(one, other, f"{prefix}{key}.")
+        elif one != other:
+            yield f"{prefix}{key}: {json.dumps(one)} there, {json.dumps(other)} given"
+
+
+def device_line() -> str:
+    """The devices, for the first line of a log."""
+    kinds = {device.device_kind for device in jax.devices()}
+    return (
+        f"{jax.device_count()} x {', '.join(sorted(kinds))} ({jax.default_backend()}), jax {jax.__version__}"
+    )
