@@ -40,7 +40,7 @@ METRICS: dict[str, Metric] = {
     "stop/<reason>": Metric("1", "share of episodes that ended so (`records.StopReason`)", "episode"),
     "call_error/<kind>": Metric("1", "share of calls that failed so (`records.CallError`)", "episode"),
     "used_episodes": Metric("episodes", "episodes with an advantage other than 0", "learning"),
-    "loss": Metric("1", "what the optimizer lowers; cross-entropy in nats per token for SFT", "learning"),
+    "loss": Metric("1", "what the optimizer lowers; for SFT the nats per policy token", "learning"),
     "entropy": Metric("nats", "mean entropy of the policy at its own tokens", "learning"),
     "ratio_max": Metric("1", "largest ratio of the learner's token probability to the sampler's", "learning"),
     "clip_fraction": Metric("1", "share of policy tokens whose gradient the clip removed", "learning"),
