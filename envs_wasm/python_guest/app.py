@@ -4,7 +4,6 @@ An exception that left an export would be a trap, so every export turns exceptio
 """
 
 import gc
-import inspect
 import json
 import marshal
 import sys
@@ -61,25 +60,19 @@ def _execute(code, name):
     return module
 
 
-def _needs_no_arguments(constructor):
-    parameters = inspect.signature(constructor).parameters.values()
-    return all(p.default is not p.empty or p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters)
-
-
 def _construct(cls, config_json):
     """An episode with `config_json` installed, preferably without the class parsing anything.
 
     Published constructors split their string at every "@" and read the rest as a Python literal, so the
     string handed to those that insist on one has "@" escaped, as a literal first and as JSON second.
     """
-    if _needs_no_arguments(cls):
-        try:
-            episode = cls()
-        except Exception:
-            episode = None
-        if episode is not None:
-            episode.reset(json.loads(config_json))
-            return episode
+    try:
+        episode = cls()
+    except Exception:
+        episode = None
+    if episode is not None:
+        episode.reset(json.loads(config_json))
+        return episode
     try:
         return cls(f"{cls.__name__}@" + repr(json.loads(config_json)).replace("@", "\\x40"))
     except Exception:
@@ -97,17 +90,22 @@ def _record_steps(episode, max_calls):
 
     def recorded(action):
         nonlocal depth
-        if depth == 0:
-            if len(actions) >= max_calls:
-                raise _TooManyCalls(f"solve made more than {max_calls} calls")
-            actions.append(action)
+        if depth > 0:
+            return step(action)
+        if len(actions) >= max_calls:
+            raise _TooManyCalls(f"solve made more than {max_calls} calls")
+        actions.append(action)
         depth += 1
+        observation = ""
         try:
             result = step(action)
+            observation = _observation(result)
+        except Exception as error:
+            observation = f"Error: {_describe(error)}"
+            raise
         finally:
             depth -= 1
-        if depth == 0:
-            observations.append(_observation(result))
+            observations.append(observation)
         return result
 
     episode.step = recorded
