@@ -204,7 +204,7 @@ def _replay(options: argparse.Namespace) -> int:
     from codegym_jax.pipelines.replay import run_replay
 
     report = run_replay(options.run, config.sandbox, cache_dir())
-    for difference in report.differences:
+    for difference in report.differences[:10]:
         print(difference)
     same = "all identical" if report.identical else f"{report.different} differ"
     skipped = f" ({report.skipped_invalid} invalid ones skipped)" if report.skipped_invalid else ""
@@ -221,7 +221,21 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    raise UserError("not wired yet")
+    from codegym_jax.envs.check import verify_paths
+    from codegym_jax.envs.sandbox import Sandbox
+
+    paths = [
+        path
+        for given in options.paths
+        for path in (sorted(given.glob("*.py")) if given.is_dir() else [given])
+    ]
+    report = verify_paths(paths, options.tasks, Sandbox(cache_dir=cache_dir()), progress=print)
+    if options.json is not None:
+        options.json.write_text(json.dumps(report.to_dict(), indent=2, ensure_ascii=False) + "\n")
+    for rejection in report.rejections:
+        print(f"{rejection.subject}: {rejection.reason}: {rejection.detail}", file=sys.stderr)
+    print(f"verified {sum(task['ok'] for task in report.tasks)} tasks, rejected {len(report.rejections)}")
+    return 0 if report.ok else 2 if report.has_bad_input else 1
 
 
 if __name__ == "__main__":

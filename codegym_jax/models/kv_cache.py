@@ -38,11 +38,11 @@ def write(
     return cache_BKCH.at[rows_B1, :, positions_BT].set(entries_BKTH.swapaxes(1, 2), mode="drop")
 
 
-def take_rows(cache: KVCache, rows: Int[Array, " R"]) -> KVCache:
+def take_rows(cache: KVCache, rows_R: Int[Array, " R"]) -> KVCache:
     """The cache of some rows; out-of-range rows read as zeros."""
-    return jax.tree.map(lambda leaf: leaf.at[rows].get(mode="fill", fill_value=0), cache)
+    return jax.tree.map(lambda leaf: leaf.at[rows_R].get(mode="fill", fill_value=0), cache)
 
 
-def put_rows(cache: KVCache, rows: Int[Array, " R"], part: KVCache) -> KVCache:
+def put_rows(cache: KVCache, rows_R: Int[Array, " R"], part: KVCache) -> KVCache:
     """Writes back what `take_rows` took; out-of-range rows are dropped."""
-    return jax.tree.map(lambda leaf, new: leaf.at[rows].set(new, mode="drop"), cache, part)
+    return jax.tree.map(lambda leaf, new: leaf.at[rows_R].set(new, mode="drop"), cache, part)

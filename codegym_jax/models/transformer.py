@@ -66,12 +66,12 @@ class RMSNorm(nn.Module):
     eps: float
 
     @nn.compact
-    def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+    def __call__(self, x_BTD: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
         init: Any = nn.with_logical_partitioning(nn.initializers.ones, ("norm",))
-        scale_D = self.param("scale", init, (x.shape[-1],))
-        x32 = x.astype(jnp.float32)
+        scale_D = self.param("scale", init, (x_BTD.shape[-1],))
+        x32 = x_BTD.astype(jnp.float32)
         normal = x32 * jax.lax.rsqrt(jnp.mean(x32 * x32, axis=-1, keepdims=True) + self.eps)
-        return normal.astype(x.dtype) * scale_D[None, None, :]
+        return normal.astype(x_BTD.dtype) * scale_D[None, None, :]
 
 
 class Block(nn.Module):
@@ -146,8 +146,7 @@ class Transformer(nn.Module):
         """Final hidden states of whole sequences, each starting at position 0; causal."""
         B, T = tokens_BT.shape
         previous_BT = jnp.pad(tokens_BT, ((0, 0), (1, 0)))[:, :-1]
-        # A product with one-hot rows has a cheap gradient on every backend; a gather's is a scatter.
-        x_BTD = self._embed_one_hot(tokens_BT, previous_BT)
+        x_BTD = self._embed(tokens_BT, previous_BT)
         positions_BT = jnp.broadcast_to(jnp.arange(T)[None, :], (B, T))
         visible_BTC = jnp.broadcast_to(jnp.tril(jnp.ones((T, T), bool))[None], (B, T, T))
         for block in self.blocks:
@@ -183,9 +182,7 @@ class Transformer(nn.Module):
         positions_BT = offset_B[:, None] + column_1T
         write_BT = jnp.where(column_1T < count_B[:, None], positions_BT, C)
         visible_BTC = jnp.arange(C)[None, None, :] <= positions_BT[:, :, None]
-        x_BTD = self.embedding[tokens_BT]
-        if self.config.token_shift:
-            x_BTD = x_BTD + self.previous[previous_BT]
+        x_BTD = self._embed(tokens_BT, previous_BT)
         keys, values = [], []
         for layer, block in enumerate(self.blocks):
             cached = (cache.keys[layer], cache.values[layer])
@@ -194,11 +191,6 @@ class Transformer(nn.Module):
             values.append(v)
         return KVCache(tuple(keys), tuple(values)), self.norm(x_BTD)
 
-    def _embed_one_hot(self, tokens_BT: Int[Array, "B T"], previous_BT: Int[Array, "B T"]) -> Array:
-        def one_hot(ids: Array) -> Array:
-            return jax.nn.one_hot(ids, self.vocabulary_size, dtype=self.embedding.dtype)
-
-        x_BTD = one_hot(tokens_BT) @ self.embedding
-        if self.config.token_shift:
-            x_BTD = x_BTD + one_hot(previous_BT) @ self.previous
-        return x_BTD
+    def _embed(self, tokens_BT: Int[Array, "B T"], previous_BT: Int[Array, "B T"]) -> Float[Array, "B T D"]:
+        x_BTD = self.embedding[tokens_BT]
+        return x_BTD + self.previous[previous_BT] if self.config.token_shift else x_BTD

@@ -76,7 +76,7 @@ def finish(bench: Workbench, final_hash: str) -> None:
     """Replays all episodes, then writes `result.json` and `report.html`."""
     with bench.timed("replay"):
         replayed = run_replay(bench.folder, bench.config.sandbox, bench.cache)
-    for difference in replayed.differences:
+    for difference in replayed.differences[:10]:
         say(f"replay differs: {difference}")
     manifest = bench.task_set.manifest
     timing = json.loads((bench.folder / "timing.json").read_text())

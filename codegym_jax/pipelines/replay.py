@@ -1,5 +1,6 @@
 """Re-executes stored episodes on fresh guests and compares every observation and reward, byte for byte."""
 
+import functools
 import pathlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -10,19 +11,20 @@ from codegym_jax.envs.check import replay
 from codegym_jax.envs.pool import parallel_map
 from codegym_jax.envs.sandbox import Sandbox
 from codegym_jax.pipelines.console import bar
-from codegym_jax.records import EnvSpec, Rejection, StopReason
+from codegym_jax.records import EnvSpec, StopReason
 from codegym_jax.rollout.episode_log import read_episodes
 
 
 @dataclass(slots=True, kw_only=True)
 class ReplayReport:
-    """What a replay found; the first few differences in words."""
+    """What a replay found."""
 
     replayed: int = 0
     different: int = 0
     skipped_invalid: int = 0
     """Episodes in which the host failed: there is nothing to compare."""
     differences: list[str] = field(default_factory=list)
+    """The first of each episode, in words."""
 
     @property
     def identical(self) -> bool:
@@ -43,31 +45,31 @@ class _Script:
     finished: bool
 
 
-class _Replayer:
-    """Compares scripts in a worker process, on a sandbox of its own."""
+@functools.cache
+def _sandbox(limits: SandboxConfig, cache: pathlib.Path | None) -> Sandbox:
+    """One per worker process."""
+    return Sandbox(limits, cache)
 
-    def __init__(self, limits: SandboxConfig, cache: pathlib.Path) -> None:
-        self._sandbox = Sandbox(limits, cache)
 
-    def __call__(self, script: _Script) -> str | None:
-        """The first difference in words, or None."""
-        observations, reward = replay(self._sandbox, script.spec, script.config_json, script.actions)
-        for index, (now, then) in enumerate(zip(observations, script.observations, strict=True)):
-            if now != then:
-                return f"{script.name}: call {index + 1} returned {now!r}, stored {then!r}"
-        reward = reward if script.finished else 0.0
-        return None if reward == script.reward else f"{script.name}: reward {reward}, stored {script.reward}"
+def _compare(limits: SandboxConfig, cache: pathlib.Path | None, script: _Script) -> str | None:
+    """The first difference between a stored episode and its replay in words, or None."""
+    observations, reward = replay(_sandbox(limits, cache), script.spec, script.config_json, script.actions)
+    for index, (now, then) in enumerate(zip(observations, script.observations, strict=True)):
+        if now != then:
+            return f"{script.name}: call {index + 1} returned {now!r}, stored {then!r}"
+    reward = reward if script.finished else 0.0
+    return None if reward == script.reward else f"{script.name}: reward {reward}, stored {script.reward}"
 
 
 def run_replay(
-    folder: pathlib.Path, limits: SandboxConfig, cache: pathlib.Path, *, workers: int = 0
+    folder: pathlib.Path, limits: SandboxConfig, cache: pathlib.Path | None, *, workers: int = 0
 ) -> ReplayReport:
     """Replays all episodes under `folder/episodes`.
 
     Args:
       folder: of the run.
       limits: the run's sandbox settings; other limits may trap elsewhere.
-      cache: of compiled guests.
+      cache: of compiled guests; None is the default of `Sandbox`.
       workers: processes; 0 means one per core.
 
     Raises:
@@ -81,21 +83,16 @@ def run_replay(
     specs = TaskSet.open(folder / "task_set").specs
     report = ReplayReport()
     scripts = list(_scripts(paths, folder, specs, report))
+    compare = functools.partial(_compare, limits, cache)
     with bar("replay", len(scripts)) as progress:
-        for script, outcome in zip(
-            scripts, parallel_map(_Replayer, (limits, cache), scripts, workers=workers), strict=True
-        ):
+        for script, outcome in zip(scripts, parallel_map(compare, scripts, workers=workers), strict=True):
             report.replayed += 1
             progress.advance()
             if outcome is not None:
                 report.different += 1
-                text = (
-                    f"{script.name}: {outcome.reason} {outcome.detail}"
-                    if isinstance(outcome, Rejection)
-                    else outcome
-                )
-                if len(report.differences) < 10:
-                    report.differences.append(str(text))
+                text = outcome if isinstance(outcome, str) else f"{script.name}: {outcome.detail}"
+                report.differences.append(text)
+
     return report
 
 

@@ -1,6 +1,7 @@
 """Laws of episodes: real environments in Wasm, a scripted or a real sampler."""
 
 import json
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ import pytest
 
 from codegym_jax.data.chat import make_renderer, special_tokens
 from codegym_jax.data.tokenizer import train_bpe
-from codegym_jax.envs.codegym_format import parse_source
+from codegym_jax.envs.codegym_format import load_environment
 from codegym_jax.envs.env import Env, HostFailure
 from codegym_jax.envs.sandbox import Sandbox
 from codegym_jax.models import sharding
@@ -20,107 +21,7 @@ from codegym_jax.rollout.agent import Agent, EpisodeLimits, EpisodeRequest
 from codegym_jax.rollout.episode_log import from_row, read_episodes, to_row, write_episodes
 from codegym_jax.rollout.generate import Sampled, Sampler
 
-SOURCE = '''
-import json
-import gymnasium
-
-
-class PeekEnv(gymnasium.Env):
-    def __init__(self, env_str=None):
-        self.func_mapping = {"Peek": 0, "Spin": 1, "Observe": 2, "Done": 3}
-        self.reset(json.loads(env_str.split("@", 1)[1]) if env_str else {})
-
-    @staticmethod
-    def from_env_str(env_str):
-        return PeekEnv(env_str) if env_str.startswith("PeekEnv@") else None
-
-    @property
-    def finished(self):
-        return self._done
-
-    @property
-    def reward(self):
-        return float(self._reward)
-
-    def reset(self, options={}):
-        self.xs = options.get("xs", [1])
-        self.step_count, self._reward, self._done = 0, 0, False
-        return "reset"
-
-    def step(self, action):
-        self.step_count += 1
-        call = json.loads(action)
-        return True, getattr(self, call["name"])(**call["parameters"])
-
-    def Peek(self, i):
-        r"""Returns an element.
-
-        Args:
-            i (int): index.
-
-        Returns:
-            str: the element.
-
-        Example Output:
-            "7"
-        """
-        return str(self.xs[i])
-
-    def Spin(self):
-        r"""Never returns.
-
-        Args:
-            None
-
-        Returns:
-            str: nothing.
-
-        Example Output:
-            ""
-        """
-        while True:
-            pass
-
-    def Observe(self):
-        r"""Returns what is visible.
-
-        Args:
-            None
-
-        Returns:
-            str: the length.
-
-        Example Output:
-            "1"
-        """
-        return str(len(self.xs))
-
-    def Done(self, answer):
-        r"""Submits.
-
-        Args:
-            answer (int): the answer.
-
-        Returns:
-            str: the verdict.
-
-        Example Output:
-            "reward=1"
-        """
-        self._done, self._reward = True, int(answer == self.get_ref_answer())
-        return f"Reference answer: {self.get_ref_answer()}, reward={self._reward}"
-
-    def get_ref_answer(self):
-        return max(self.xs)
-
-    def solve(self):
-        n = int(self.step(json.dumps({"name": "Observe", "parameters": {}}))[1])
-        xs = [
-            int(self.step(json.dumps({"name": "Peek", "parameters": {"i": i}}))[1]) for i in range(n)
-        ]
-        return self.step(json.dumps({"name": "Done", "parameters": {"answer": max(xs)}}))[1]
-'''
-SPEC = parse_source(SOURCE, code_id="Test_1")
+SPEC = load_environment(pathlib.Path(__file__).parents[1] / "fixtures" / "tiny" / "Test_1__PeekEnv.py")
 TEXTS = ["Peek(0)", "Observe()", "Spin()", "Done(7)", "Error: 0123456789"]
 
 
