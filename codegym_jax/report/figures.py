@@ -3,20 +3,19 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from markupsafe import Markup
 
 from codegym_jax.metrics import METRICS, series
 from codegym_jax.report import charts
-from codegym_jax.report.run_folder import RunFolder
+from codegym_jax.report.run_folder import MODES, PHASES, SPLITS, RunFolder
 
-_SPLITS = {"heldout_config": "Unseen configs", "heldout_env": "Unseen environments"}
-_SPLIT_NOTES = {
-    "heldout_config": "environments it trained on, inputs it never saw",
-    "heldout_env": "environments it never saw, with tools of their own",
+_NAMES = {"test_config": "Unseen configs", "test_env": "Unseen environments"}
+_NOTES = {
+    "test_config": "environments it trained on, inputs it never saw",
+    "test_env": "environments it never saw, with tools of their own",
 }
-_PHASES = {"before": "before RL", "after": "after RL", "control": "control, more SFT"}
+_PHASE_LABELS = {"before": "before RL", "after": "after RL", "control": "control, more SFT"}
 _PALETTE = tuple(f"var(--c{index})" for index in range(1, 9))
 
 
@@ -81,15 +80,19 @@ class Bar:
 
 
 def headline(run: RunFolder) -> list[Split]:
-    """The held-out splits that `result.json` knows."""
+    """The held-out splits that have been evaluated."""
     found = []
-    for key, name in _SPLITS.items():
-        sampled = _rates(run.result, key)
-        greedy = _rates(run.result.get("greedy", {}), key)
+    for split in SPLITS:
+        sampled, greedy = (_rates(run, mode, split) for mode in MODES)
         if sampled or greedy:
-            sentence = _sentence(run.result, key)
             found.append(
-                Split(name=name, note=_SPLIT_NOTES[key], sentence=sentence, sampled=sampled, greedy=greedy)
+                Split(
+                    name=_NAMES[split],
+                    note=_NOTES[split],
+                    sentence=_sentence(run, split),
+                    sampled=sampled,
+                    greedy=greedy,
+                )
             )
     return found
 
@@ -125,10 +128,10 @@ def curves(run: RunFolder) -> tuple[list[Figure], list[Figure]]:
 def environments(run: RunFolder) -> list[EnvRow]:
     """Success by environment, the largest change first within each split."""
     rows = []
-    for key, name in _SPLITS.items():
-        counts = {phase: run.result.get(f"{key}_{phase}", {}).get("by_env", {}) for phase in _PHASES}
+    for split in SPLITS:
+        counts = {phase: run.rate("sampled", split, phase).get("by_env", {}) for phase in PHASES}
         found = [
-            _env_row(env_id, name, {phase: by_env.get(env_id) for phase, by_env in counts.items()})
+            _env_row(env_id, _NAMES[split], {phase: by_env.get(env_id) for phase, by_env in counts.items()})
             for env_id in sorted({env_id for by_env in counts.values() for env_id in by_env})
         ]
         rows += sorted(found, key=lambda row: -row.change)
@@ -137,9 +140,8 @@ def environments(run: RunFolder) -> list[EnvRow]:
 
 def accepted(run: RunFolder) -> str:
     """What passed verification, in one sentence; empty while that is not known."""
-    counts = run.manifest | run.result
-    environment_count, task_count = counts.get("environments"), counts.get("tasks")
-    if not isinstance(environment_count, int) or not isinstance(task_count, int):
+    environment_count, task_count = run.counts.get("environments"), run.counts.get("tasks")
+    if environment_count is None or task_count is None:
         return ""
     return f"{environment_count:,} environments with {task_count:,} tasks passed verification in the sandbox."
 
@@ -169,15 +171,14 @@ def time_by_stage(run: RunFolder) -> list[Bar]:
 def facts(run: RunFolder) -> list[tuple[str, str]]:
     """The run in a line: (figure, what it counts)."""
     result = run.result
-    counts = run.manifest | result
     found = [
-        (f"{counts[key]:,}", name)
+        (f"{run.counts[key]:,}", name)
         for key, name in (
             ("environments", "verified environments"),
             ("tasks", "verified tasks"),
             ("learnable_environments", "learnable by this policy"),
         )
-        if isinstance(counts.get(key), int)
+        if key in run.counts
     ]
     if "replayed" in result:
         verdict = "all identical" if result.get("replay_identical") else "NOT identical"
@@ -185,7 +186,7 @@ def facts(run: RunFolder) -> list[tuple[str, str]]:
     if "compiled_programs" in result:
         found.append((f"{result['compiled_programs']:,}", "compiled programs"))
     if "total" in result.get("wall_s", {}):
-        found.append((_duration(result["wall_s"]["total"]), "from start to end"))
+        found.append((_duration(result["wall_s"]["total"]), "of computing"))
     return found
 
 
@@ -200,11 +201,10 @@ def progress(run: RunFolder) -> str:
     return f"Last seen in stage {stage} at step {step}" + (f" of {planned}." if planned else ".")
 
 
-def _rates(entries: Mapping[str, Any], key: str) -> list[Rate]:
+def _rates(run: RunFolder, mode: str, split: str) -> list[Rate]:
     found = []
-    for phase, label in _PHASES.items():
-        entry = entries.get(f"{key}_{phase}")
-        if entry:
+    for phase, label in _PHASE_LABELS.items():
+        if entry := run.rate(mode, split, phase):
             low, high = entry["ci95"]
             found.append(
                 Rate(
@@ -221,24 +221,23 @@ def _rates(entries: Mapping[str, Any], key: str) -> list[Rate]:
     return found
 
 
-def _sentence(result: Mapping[str, Any], key: str) -> str:
+def _sentence(run: RunFolder, split: str) -> str:
     """Says in words what changed, and whether the intervals allow to say so."""
-    before, after = result.get(f"{key}_before"), result.get(f"{key}_after")
+    before, after, control = (run.rate("sampled", split, phase) for phase in PHASES)
     if not before or not after:
         return ""
     change = after["success"] - before["success"]
     apart = after["ci95"][0] > before["ci95"][1] or after["ci95"][1] < before["ci95"][0]
-    verb = "rose" if change > 0 else "fell" if change < 0 else "stayed"
+    verb = "rose" if change > 0 else "fell"
+    if not change:
+        return f"Success stayed at {_percent(after['success'])}."
     points = f"{100 * change:+.1f}".replace("-", "−")
     sentence = (
         f"Success {verb} from {_percent(before['success'])} to {_percent(after['success'])}: "
         f"{points} points; the 95% intervals {'do not overlap' if apart else 'overlap'}."
     )
-    control = result.get(f"{key}_control")
     if control:
-        sentence += (
-            f" The same compute spent on more supervised learning gives {_percent(control['success'])}."
-        )
+        sentence += f" The same time spent on more SFT gives {_percent(control['success'])}."
     return sentence
 
 

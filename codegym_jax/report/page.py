@@ -31,7 +31,7 @@ def write_report(run_folder: Path) -> Path:
     A run in progress has a report too: each section then says what is not there yet.
 
     Raises:
-      ValueError: there is no such folder, or one of its files is damaged; names the file.
+      ReportError: there is no such folder, or one of its files is damaged.
     """
     page = render(read_run(run_folder))
     path = run_folder / "report.html"

@@ -8,14 +8,31 @@ from typing import Any
 
 from codegym_jax.metrics import read_metrics
 
+MODES = ("sampled", "greedy")
+SPLITS = {"test_config": "heldout_config", "test_env": "heldout_env"}
+"""Split of the task set -> its name in `result.json`."""
+PHASES = ("before", "after", "control")
+
+
+class ReportError(ValueError):
+    """A run folder that cannot be shown; the message names the file."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpisodeFile:
-    """The episodes that one step of one stage wrote."""
+    """The episodes of one step of training, or of one split and mode of an evaluation."""
 
     stage: str
-    step: int
+    """The folder's name: `train`, `eval_before`, ..."""
+    name: str
+    """The file's: `step_000010`, `test_config_greedy`, ..."""
     rows: list[dict[str, Any]]
+
+    @property
+    def step(self) -> int:
+        """0 unless the file is a step of training."""
+        digits = self.name.removeprefix("step_")
+        return int(digits) if digits.isdecimal() else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,28 +47,46 @@ class RunFolder:
     """Empty until the run is complete."""
     manifest: dict[str, Any]
     """Of the task set."""
+    evaluations: dict[str, dict[str, Any]]
+    """Phase -> mode -> split -> success rate as JSON, with its counts by environment."""
     episodes: list[EpisodeFile]
-    """The first and the last file of every stage, by stage and step."""
+    """All files of the evaluations before and after, the first and the last one of training."""
 
     @property
     def complete(self) -> bool:
         return bool(self.result)
+
+    def rate(self, mode: str, split: str, phase: str) -> dict[str, Any]:
+        """One success rate: from the evaluation itself, else from `result.json`; {} while unknown."""
+        evaluated = self.evaluations.get(phase, {}).get(mode, {}).get(split)
+        told = self.result if mode == "sampled" else self.result.get(mode, {})
+        return evaluated or told.get(f"{SPLITS[split]}_{phase}", {})
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Environments and tasks: as `result.json` tells, else as the task set does."""
+        counted = dict(self.manifest.get("counts", {}))
+        if isinstance(counted.get("tasks"), dict):
+            counted["tasks"] = sum(counted["tasks"].values())
+        names = ("environments", "tasks", "learnable_environments")
+        return {name: (counted | self.result)[name] for name in names if name in counted | self.result}
 
 
 def read_run(folder: Path) -> RunFolder:
     """Reads what there is.
 
     Raises:
-      ValueError: there is no such folder, or one of its JSON files is damaged; names the file.
+      ReportError: there is no such folder, or one of its files is damaged.
     """
     if not folder.is_dir():
-        raise ValueError(f"run folder not found: {folder}")
+        raise ReportError(f"run folder not found: {folder}")
     return RunFolder(
         name=folder.resolve().name,
         config=_read_object(folder / "config.json"),
-        metrics=read_metrics(folder / "metrics.jsonl"),
+        metrics=_read_rows(folder / "metrics.jsonl"),
         result=_read_object(folder / "result.json"),
         manifest=_read_object(folder / "task_set" / "manifest.json"),
+        evaluations={phase: _read_object(folder / "evaluations" / f"{phase}.json") for phase in PHASES},
         episodes=list(_episode_files(folder / "episodes")),
     )
 
@@ -62,23 +97,24 @@ def _read_object(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path}: not JSON: {error}") from error
+        raise ReportError(f"{path}: not JSON: {error}") from error
     if not isinstance(value, dict):
-        raise ValueError(f"{path}: must be a JSON object, got {type(value).__name__}")
+        raise ReportError(f"{path}: must be a JSON object, got {type(value).__name__}")
     return value
 
 
+def _read_rows(path: Path) -> list[dict[str, Any]]:
+    try:
+        return read_metrics(path)
+    except ValueError as error:
+        raise ReportError(str(error)) from error
+
+
 def _episode_files(folder: Path) -> Iterator[EpisodeFile]:
-    stages = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-    for stage in stages:
-        files = sorted(stage.glob("step_*.jsonl"), key=_step_of)
-        for path in dict.fromkeys(files[:1] + files[-1:]):
-            yield EpisodeFile(stage=stage.name, step=_step_of(path), rows=list(_rows(path)))
-
-
-def _step_of(path: Path) -> int:
-    digits = path.stem.removeprefix("step_")
-    return int(digits) if digits.isdecimal() else 0
+    for stage in ("eval_before", "train", "eval_after"):
+        paths = sorted((folder / stage).glob("*.jsonl"))
+        for path in dict.fromkeys(paths[:1] + paths[-1:]) if stage == "train" else paths:
+            yield EpisodeFile(stage=stage, name=path.stem, rows=list(_rows(path)))
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
@@ -87,7 +123,7 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
             try:
                 row = json.loads(line)
             except ValueError as error:
-                raise ValueError(f"{path}:{number}: not JSON: {error}") from error
+                raise ReportError(f"{path}:{number}: not JSON: {error}") from error
             if not isinstance(row, dict) or not {"task_id", "turns", "reward", "stop_reason"} <= row.keys():
-                raise ValueError(f"{path}:{number}: not an episode")
+                raise ReportError(f"{path}:{number}: not an episode")
             yield row

@@ -62,14 +62,11 @@ class Selection:
 def select(files: Sequence[EpisodeFile], *, pairs: int = 2, solved: int = 3, failed: int = 4) -> Selection:
     """Picks pairs over the whole run, and good and bad episodes of the newest policy.
 
-    Longer episodes come first, environments and stop reasons do not repeat before all have been shown, and
-    the control's episodes are left out. The choice depends on the files only.
+    Longer episodes come first; environments and stop reasons do not repeat before all have been shown. The
+    choice depends on the files only.
     """
-    ordered = sorted((file for file in files if "control" not in file.stage), key=_age)
-    newest = {
-        file.stage: file for file in ordered if _age(file)[0] == _age(ordered[-1])[0]
-    }  # their last steps
-    rows = [(file, row) for file in newest.values() for row in file.rows]
+    ordered = sorted(files, key=_age)
+    rows = [(file, row) for file in ordered if _age(file) == _age(ordered[-1]) for row in file.rows]
     good = _varied((found for found in rows if _solved(found[1])), _env_id)
     bad = _varied((found for found in rows if not _solved(found[1])), lambda row: row["stop_reason"])
     return Selection(
@@ -80,9 +77,8 @@ def select(files: Sequence[EpisodeFile], *, pairs: int = 2, solved: int = 3, fai
 
 
 def _age(file: EpisodeFile) -> tuple[int, int]:
-    """Sorts by the policy's age: what was evaluated before, what trained, what was evaluated after."""
-    words = file.stage.split("_")
-    return (2 if "after" in words else 0 if "before" in words or "sft" in words else 1), file.step
+    """Sorts by the policy's age."""
+    return ("eval_before", "train", "eval_after").index(file.stage), file.step
 
 
 def _solved(row: dict[str, Any]) -> bool:
@@ -104,30 +100,36 @@ def _varied(rows: Iterable[_Found], kind_of: Callable[[dict[str, Any]], str]) ->
     return [found for _, found in sorted(ranked, key=lambda item: item[0])]
 
 
+def _kind_of_play(file: EpisodeFile) -> str:
+    """Split and mode of an evaluation; all steps of training are of one kind."""
+    return "" if file.step else file.name
+
+
 def _pairs(files: Sequence[EpisodeFile], limit: int) -> Iterator[tuple[Transcript, Transcript]]:
-    first_failure: dict[str, _Found] = {}
-    last_success: dict[str, _Found] = {}
+    """Failures of an older policy with successes of the newest; a greedy one only with a greedy one."""
+    failures: dict[tuple[str, str], _Found] = {}
+    successes: dict[tuple[str, str], _Found] = {}
     for file in files:
         for row in file.rows:
-            if _solved(row) and _age(file)[0] == _age(files[-1])[0]:
-                last_success[row["task_id"]] = (file, row)
-            elif not _solved(row):
-                first_failure.setdefault(row["task_id"], (file, row))
+            key = (_kind_of_play(file), row["task_id"])
+            if not _solved(row):
+                failures.setdefault(key, (file, row))
+            elif _age(file) == _age(files[-1]):
+                successes[key] = (file, row)
     later = [
-        last_success[task_id]
-        for task_id, (file, _) in first_failure.items()
-        if task_id in last_success and _age(file) < _age(last_success[task_id][0])
+        successes[key]
+        for key, (file, _) in failures.items()
+        if key in successes and _age(file) < _age(successes[key][0])
     ]
     for file, row in _varied(later, _env_id)[:limit]:
-        yield _transcript(*first_failure[row["task_id"]]), _transcript(file, row)
+        yield _transcript(*failures[_kind_of_play(file), row["task_id"]]), _transcript(file, row)
 
 
 def _transcript(file: EpisodeFile, row: dict[str, Any]) -> Transcript:
     _, env_id, hidden = row["task_id"].split("@", 2)
     turns = row["turns"]
-    stage = file.stage.replace("_", " ")
     return Transcript(
-        origin=f"{stage}, step {file.step}" if file.step else stage,
+        origin=f"{file.stage}, {f'step {file.step}' if file.step else file.name}".replace("_", " "),
         title=_title(env_id),
         env_id=env_id,
         hidden=_cut(hidden),

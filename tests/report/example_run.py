@@ -1,8 +1,10 @@
 """Builds a run folder like a real one, from a seed, for tests and pictures of the report."""
 
+import itertools
 import json
 import math
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from codegym_jax.config import RunConfig, to_json
 from codegym_jax.evals.in_domain import from_counts
 from codegym_jax.evals.in_domain import to_json as rate_to_json
 from codegym_jax.metrics import MetricsWriter
+from codegym_jax.report.run_folder import SPLITS
 
 ENVIRONMENTS = {
     "HumanEval_35__MaxElementEnv": "Find the largest of the hidden numbers.",
@@ -22,6 +25,7 @@ ENVIRONMENTS = {
     "CodeIO_2410__FirstRepeatEnv": "Find the first number that comes twice.",
 }
 SEEN, UNSEEN = list(ENVIRONMENTS)[:6], list(ENVIRONMENTS)[6:]
+COUNTS = {"environments": 212, "learnable_environments": 24, "tasks": {"train": 6000, "test_config": 480}}
 
 
 def build(folder: Path, *, seed: int = 0, stages: tuple[str, ...] = ("sft", "train", "result")) -> Path:
@@ -34,13 +38,15 @@ def build(folder: Path, *, seed: int = 0, stages: tuple[str, ...] = ("sft", "tra
             _supervised(writer, rng)
         if "train" in stages:
             _reinforced(writer, rng)
+    _write(folder / "task_set" / "manifest.json", {"counts": COUNTS, "guest_hash": "3b" * 32})
     if "train" in stages:
-        for step in (10, 60):
+        for step in (1, 30, 60):
             _episodes(folder / "episodes" / "train" / f"step_{step:06d}.jsonl", rng, 0.25 + step / 120)
+        _evaluate(folder, rng, "before", 0.36)
     if "result" in stages:
-        for stage, skill in (("eval_before", 0.35), ("eval_after", 0.72), ("eval_control", 0.45)):
-            _episodes(folder / "episodes" / stage / "step_000000.jsonl", random.Random(seed), skill)
-        _result(folder, rng)
+        _evaluate(folder, rng, "after", 0.68)
+        _evaluate(folder, rng, "control", 0.43)
+        _result(folder)
     return folder
 
 
@@ -110,10 +116,12 @@ def _reinforced(writer: MetricsWriter, rng: random.Random) -> None:
         writer.write("train", step, values)
 
 
-def _episodes(path: Path, rng: random.Random, skill: float) -> None:
+def _episodes(
+    path: Path, rng: random.Random, skill: float, env_ids: Sequence[str] = tuple(ENVIRONMENTS)
+) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = []
-    for env_id in ENVIRONMENTS:
+    for env_id in env_ids:
         for index in range(6):
             values = [(7 * index + 3 * k + len(env_id)) % 23 for k in range(3 + index % 4)]
             rows.append(
@@ -140,44 +148,46 @@ def _attempt(task_id: str, values: list[int], rng: random.Random, skill: float) 
     return episode(task_id, calls, reward=float(best == max(values)))
 
 
-def _result(folder: Path, rng: random.Random) -> None:
-    def rate(env_ids: list[str], mean: float, n: int) -> dict[str, Any]:
-        counts = {}
-        for env_id in env_ids:
-            skill = min(0.97, max(0.02, mean + 0.22 * rng.gauss(0, 1)))
-            counts[env_id] = (sum(rng.random() < skill for _ in range(n)), n)
-        return rate_to_json(from_counts(counts))
+def _evaluate(folder: Path, rng: random.Random, phase: str, skill: float) -> None:
+    """Each split lies below the one before it, and greedy a little above sampled."""
+    rates: dict[str, dict[str, Any]] = {"sampled": {}, "greedy": {}}
+    for mode, lift in (("sampled", 0.0), ("greedy", 0.04)):
+        for split, env_ids, drop, n in (("test_config", SEEN, 0.0, 80), ("test_env", UNSEEN, 0.2, 120)):
+            counts = {}
+            for env_id in env_ids:
+                chance = min(0.97, max(0.02, skill + lift - drop + 0.2 * rng.gauss(0, 1)))
+                counts[env_id] = (sum(rng.random() < chance for _ in range(n)), n)
+            rates[mode][split] = rate_to_json(from_counts(counts))
+            path = folder / "episodes" / f"eval_{phase}" / f"{split}_{mode}.jsonl"
+            _episodes(path, random.Random(phase), skill + lift - drop, env_ids)
+    _write(folder / "evaluations" / f"{phase}.json", rates)
 
-    def entries(lift: float) -> dict[str, Any]:
-        return {
-            "heldout_config_before": rate(SEEN, 0.36 + lift, 80),
-            "heldout_config_after": rate(SEEN, 0.68 + lift, 80),
-            "heldout_config_control": rate(SEEN, 0.43 + lift, 80),
-            "heldout_env_before": rate(UNSEEN, 0.22 + lift, 120),
-            "heldout_env_after": rate(UNSEEN, 0.29 + lift, 120),
-            "heldout_env_control": rate(UNSEEN, 0.20 + lift, 120),
-        }
 
+def _result(folder: Path) -> None:
+    figures: dict[str, dict[str, Any]] = {"sampled": {}, "greedy": {}}
+    for phase in ("before", "after", "control"):
+        rates = json.loads((folder / "evaluations" / f"{phase}.json").read_text())
+        for mode, (split, key) in itertools.product(figures, SPLITS.items()):
+            rate = rates[mode][split]
+            figures[mode][f"{key}_{phase}"] = {name: rate[name] for name in ("success", "ci95", "n")}
+    rejections = {"no_access_tool": 41, "single_tool_returns_answer": 33, "too_many_calls": 27}
+    rejections |= {"unsupported_syntax": 64, "answer_too_long": 9, "out_of_fuel": 2}
     result = {
         "environments": 212,
         "tasks": 6480,
         "learnable_environments": 24,
-        **entries(0.0),
-        "greedy": entries(0.04),
+        **figures["sampled"],
+        "greedy": figures["greedy"],
         "replayed": 960,
         "replay_identical": True,
         "compiled_programs": 11,
         "params_hash": "9f" * 32,
-        "wall_s": {"synth": 131.0, "sft": 118.2, "train": 264.9, "eval": 61.4, "total": 580.1},
-        "rejections": {
-            "no_access_tool": 41,
-            "single_tool_returns_answer": 33,
-            "too_many_calls": 27,
-            "unsupported_syntax": 64,
-            "answer_too_long": 9,
-            "out_of_fuel": 2,
-        },
+        "wall_s": {"synth": 131.0, "sft": 118.2, "eval": 61.4, "train": 264.9, "replay": 4.6, "total": 580.1},
+        "rejections": rejections,
     }
-    (folder / "task_set").mkdir(exist_ok=True)
-    (folder / "task_set" / "manifest.json").write_text(json.dumps({"guest_hash": "3b" * 32}))
-    (folder / "result.json").write_text(json.dumps(result))
+    _write(folder / "result.json", result)
+
+
+def _write(path: Path, value: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value))

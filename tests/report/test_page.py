@@ -108,7 +108,9 @@ def test_a_run_in_progress_has_a_page(tmp_path, stages, said):
     page = assert_stands_alone(read(build(tmp_path / "run", stages=stages)))
     assert page.ids == SECTIONS
     assert "In progress." in page.text and said in page.text
-    assert "Not evaluated yet." in page.text
+    assert "212 environments with 6,480 tasks passed verification" in page.text
+    assert ("Not evaluated yet." in page.text) == ("train" not in stages)
+    assert "after RL" not in page.text
 
 
 def test_an_empty_folder_has_a_page(tmp_path):
@@ -127,13 +129,15 @@ def test_hostile_text_stays_text(tmp_path):
     row |= {"stop_reason": hostile, "prompt": hostile}
     row["turns"] *= 2
     row["turns"][1] = {"message": hostile, "action": hostile, "observation": f"{hostile}\n", "error": hostile}
-    (folder / "episodes" / "eval_after" / "step_000000.jsonl").write_text(json.dumps(row) + "\n")
+    (folder / "episodes" / "eval_after" / "test_env_sampled.jsonl").write_text(json.dumps(row) + "\n")
     (folder / "config.json").write_text(json.dumps({hostile: hostile}))
     result = json.loads((folder / "result.json").read_text())
     result["rejections"] = {hostile: 3}
     result["wall_s"][hostile] = 1.0
-    result["heldout_env_after"]["by_env"][hostile] = [1, 2]
     (folder / "result.json").write_text(json.dumps(result))
+    evaluation = json.loads((folder / "evaluations" / "after.json").read_text())
+    evaluation["sampled"]["test_env"]["by_env"][hostile] = [1, 2]
+    (folder / "evaluations" / "after.json").write_text(json.dumps(evaluation))
     with (folder / "metrics.jsonl").open("a") as file:
         file.write(json.dumps({"stage": "train", "step": 61, f"stop/{hostile}": 0.5}) + "\n")
     page = assert_stands_alone(read(folder))
@@ -162,7 +166,7 @@ def entry(successes, n, low, high):
         (
             entry(200, 400, 0.45, 0.55),
             entry(200, 400, 0.45, 0.55),
-            "stayed from 50.0% to 50.0%: +0.0 points; the 95% intervals overlap.",
+            "stayed at 50.0%.",
         ),
     ],
 )
