@@ -99,7 +99,7 @@ def verify_task(
             return refused("too_few_oracle_calls", f"{len(actions)} calls, at least {min_calls} are needed")
         if len(answer_json) > max_answer_chars:
             return refused("answer_too_long", f"{len(answer_json)} characters, at most {max_answer_chars}")
-        longest = max(map(len, observations))
+        longest = max(map(len, observations), default=0)
         if longest > sandbox.limits.max_observation_chars:
             return refused("observation_too_long", f"an observation of {longest} characters is cut")
         difference = _difference(sandbox, spec, config_json, actions, observations)

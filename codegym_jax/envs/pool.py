@@ -1,7 +1,7 @@
 """Work spread over processes: results in order, bounded queues, and a lost process costs one item.
 
-Processes rather than threads: short guest calls do not scale over threads, because the Python around them holds
-the interpreter lock.
+Processes rather than threads: short guest calls do not scale over threads, because the Python around them
+holds the interpreter lock.
 """
 
 import multiprocessing
@@ -9,6 +9,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -105,10 +106,8 @@ class _Crew:
         worker = self._idle.pop() if self._idle else self._hire()
         worker.index, worker.started_s = index, time.monotonic()
         self._busy.append(worker)
-        try:
+        with suppress(OSError):  # it died while idle; `collect` finds out
             worker.pipe.send((index, item))
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # it died while idle; `collect` finds out
 
     def collect(self) -> dict[int, Any]:
         """Waits for at least one result; index -> result."""
@@ -139,7 +138,7 @@ class _Crew:
         worker = _Worker(process, ours)
         try:
             answer = ours.recv()
-        except (EOFError, ConnectionResetError):
+        except (EOFError, OSError):
             answer = f"exit code {_exit_code(process)}"
         if answer != _READY:
             process.kill()
@@ -149,7 +148,7 @@ class _Crew:
     def _receive(self, worker: _Worker) -> dict[int, Any]:
         try:
             index, result = worker.pipe.recv()
-        except (EOFError, ConnectionResetError):
+        except (EOFError, OSError):
             return {worker.index: self._lose(worker, f"exit code {_exit_code(worker.process)}")}
         self._busy.remove(worker)
         self._idle.append(worker)
