@@ -1,0 +1,173 @@
+"""From a problem to a verified environment with tasks, one problem at a time, all corpus code in the guest.
+
+The functions here run in worker processes: `open_sandbox` first, then `make` and `extend` on one item each.
+"""
+
+import json
+import zlib
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from codegym_jax.config import SandboxConfig, SynthesisConfig
+from codegym_jax.envs.check import verify_environment, verify_task
+from codegym_jax.envs.codegym_format import canonical_json
+from codegym_jax.envs.environment_source import FormatError, parse_source
+from codegym_jax.envs.guest import GuestError, GuestTrap
+from codegym_jax.envs.sandbox import Sandbox
+from codegym_jax.records import EnvSpec, Rejection, Task
+from codegym_jax.synthesis import bundle
+from codegym_jax.synthesis.outline import features
+from codegym_jax.synthesis.problems import Problem
+
+SYNTHESIS_LIMITS = SandboxConfig(fuel_per_call=6_000_000_000, memory_bytes=128 * 2**20)
+"""Of one run of the outliner; a problem that needs more is given up, wherever it runs."""
+MIN_TASKS = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """A verified environment with its tasks, and what was refused on the way."""
+
+    problem: Problem
+    spec: EnvSpec
+    tasks: tuple[Task, ...]
+    features: dict[str, Any] = field(default_factory=dict)
+    rejections: tuple[Rejection, ...] = ()
+
+
+class Workshop:
+    """The sandboxes and the outliner's program, set up once in a process."""
+
+    def __init__(self, sandbox: SandboxConfig, synthesis: SynthesisConfig, seed: int, cache_dir: Path | None):
+        self.synthesis = synthesis
+        self.seed = seed
+        self.sandbox = Sandbox(sandbox, cache_dir)
+        self._outliner = Sandbox(SYNTHESIS_LIMITS, cache_dir)
+        self._program = bundle.program(self._outliner.compile)
+
+    def make(self, problem: Problem) -> Made | Rejection:
+        """The environment that a problem gives, verified on its tasks."""
+        made = self._run("synthesize", problem, {"tasks": self.synthesis.tasks_per_environment})
+        if isinstance(made, Rejection):
+            return made
+        try:
+            spec = parse_source(
+                made["source"],
+                code_id=problem.code_id,
+                class_name=made["class_name"],
+                statement=made["statement"],
+                license=problem.license,
+                origin=problem.origin,
+            )
+        except FormatError as error:
+            return Rejection(reason="outline_does_not_parse", detail=str(error), subject=problem.code_id)
+        faults = verify_environment(spec)
+        if faults:
+            return faults[0]
+        tasks, rejections = self._verified(spec, made["configs"])
+        if len(tasks) < MIN_TASKS:
+            reason = rejections[0].reason if rejections else "few_tasks"
+            return Rejection(reason=reason, detail=f"{len(tasks)} tasks left", subject=problem.code_id)
+        measured = measure(spec, tasks)
+        return Made(problem=problem, spec=spec, tasks=tasks, features=measured, rejections=rejections)
+
+    def extend(self, made: Made) -> Made:
+        """The same environment with up to `tasks_per_learnable_environment` tasks."""
+        wanted = self.synthesis.tasks_per_learnable_environment
+        more = self._run(
+            "more_configs",
+            made.problem,
+            {"count": wanted, "class_name": made.spec.class_name, "environment": made.spec.source},
+        )
+        if isinstance(more, Rejection):
+            return replace(made, rejections=(*made.rejections, more))
+        known = {task.config_json for task in made.tasks}
+        tasks, rejections = self._verified(
+            made.spec, [config for config in more["configs"] if canonical_json(config) not in known]
+        )
+        every = (*made.tasks, *tasks)[:wanted]
+        return replace(
+            made, tasks=every, features=measure(made.spec, every), rejections=(*made.rejections, *rejections)
+        )
+
+    def _run(self, function: str, problem: Problem, more: dict[str, Any]) -> dict[str, Any] | Rejection:
+        """One run of the outliner in a fresh guest."""
+        arguments = {
+            "code_id": problem.code_id,
+            "source": problem.source,
+            "entry": problem.entry,
+            "statement": problem.statement,
+            "license": problem.license,
+            "test": problem.test,
+            "generator": problem.generator,
+            "seed": zlib.crc32(f"{self.seed}:{problem.code_id}".encode()),
+            "min_calls": self.synthesis.min_oracle_calls,
+            "max_calls": self.synthesis.max_oracle_calls,
+            "max_answer_chars": self.synthesis.max_answer_chars,
+            **more,
+        }
+        guest = self._outliner.guest()
+        try:
+            result = json.loads(guest.run(self._program, function, json.dumps(arguments)))
+        except GuestTrap as trap:
+            return Rejection(reason=trap.error.value, detail=trap.detail, subject=problem.code_id)
+        except GuestError as error:
+            kind = str(error).partition(":")[0]
+            return Rejection(reason=f"solution_raises_{kind}", detail=str(error)[:200], subject=problem.code_id)
+        finally:
+            guest.close()
+        if "reason" in result:
+            reason = result["reason"].replace(" ", "_").replace(":", "")
+            return Rejection(reason=reason, subject=problem.code_id)
+        return result
+
+    def _verified(self, spec: EnvSpec, configs: list[Any]) -> tuple[tuple[Task, ...], tuple[Rejection, ...]]:
+        tasks, rejections = [], []
+        for config in configs:
+            result = verify_task(
+                self.sandbox,
+                spec,
+                canonical_json(config),
+                min_calls=self.synthesis.min_oracle_calls,
+                max_calls=self.synthesis.max_oracle_calls,
+                max_answer_chars=self.synthesis.max_answer_chars,
+            )
+            (tasks if isinstance(result, Task) else rejections).append(result)
+        return tuple(tasks), tuple(rejections)
+
+
+def measure(spec: EnvSpec, tasks: tuple[Task, ...]) -> dict[str, Any]:
+    """The learnability features of an environment, read off its source and its verified tasks."""
+    episodes = []
+    for task in tasks:
+        steps = []
+        for action, observation in zip(task.oracle_actions, task.oracle_observations, strict=True):
+            call = json.loads(action)
+            result = None if call["name"] == "Done" else json.loads(observation)
+            steps.append((call["name"], call["parameters"], result))
+        episodes.append(steps)
+    return features.of_source(spec.source) | features.measure(episodes) | {"hidden_input": True}
+
+
+_workshop: Workshop | None = None
+
+
+def open_sandbox(
+    sandbox: SandboxConfig, synthesis: SynthesisConfig, seed: int, cache_dir: Path | None = None
+) -> None:
+    """Sets up this process for `make` and `extend`."""
+    global _workshop
+    _workshop = Workshop(sandbox, synthesis, seed, cache_dir)
+
+
+def make(problem: Problem) -> Made | Rejection:
+    """`Workshop.make` in this process."""
+    assert _workshop is not None
+    return _workshop.make(problem)
+
+
+def extend(made: Made) -> Made:
+    """`Workshop.extend` in this process."""
+    assert _workshop is not None
+    return _workshop.extend(made)

@@ -1,0 +1,271 @@
+"""Writes an environment in the published CodeGym format.
+
+The file holds the solution as published, the class with its tools, and `solve`, the oracle, which touches
+nothing but `self.step`.
+"""
+
+import ast
+import re
+import textwrap
+
+from codegym_jax.synthesis.outline import names, values
+from codegym_jax.synthesis.outline.normalize import functions, loaded_names
+
+_TYPES = {bool: "bool", int: "int", float: "float", str: "str", list: "list", dict: "dict", type(None): "None"}
+
+_MODULE = '''\
+"""{title}: tools over a hidden input, made from {code_id} ({license})."""
+
+import json
+
+import gymnasium
+
+{solution}
+
+
+class {class_name}(gymnasium.Env):
+    """{statement}"""
+
+    def __init__(self, env_str=None):
+        super().__init__()
+        self.func_mapping = {{
+{mapping}
+        }}
+        self.reset(json.loads(env_str.split("@", 1)[1]) if env_str else None)
+
+    @staticmethod
+    def from_env_str(env_str):
+        """Builds the environment from `{class_name}@<config as JSON>`; None for another class."""
+        return {class_name}(env_str) if env_str.startswith("{class_name}@") else None
+
+    @property
+    def finished(self):
+        """Whether an answer was submitted."""
+        return self._done
+
+    @property
+    def reward(self):
+        """1.0 when the submitted answer was right, else 0.0."""
+        return self._reward
+
+    def reset(self, options=None):
+        """Installs a config and starts over."""
+        self.inputs = {default} | (options or {{}})
+        self.step_count = 0
+        self._done = False
+        self._reward = 0.0
+        return "Environment has been reset."
+
+    def step(self, action):
+        """Runs one call, `{{"name": ..., "parameters": {{...}}}}`; what goes wrong is told in the message."""
+        self.step_count += 1
+        try:
+            call = json.loads(action)
+            name, parameters = call["name"], call["parameters"]
+            if name not in self.func_mapping:
+                raise ValueError(f"no tool is named {{name}}")
+            return True, getattr(self, name)(**parameters)
+        except Exception as error:
+            return True, f"Error: {{type(error).__name__}}: {{error}}"
+
+    def get_ref_answer(self):
+        """The answer of the published solution."""
+        answer = {reference}
+        return json.loads(json.dumps(answer))
+
+    def Observe(self):
+        r"""
+        Shows the visible inputs, and the names of the hidden ones.
+
+        Args:
+            None
+
+        Returns:
+            str: JSON, name -> value, and the list of hidden inputs.
+
+        Example Output:
+            {observed}
+        """
+        return json.dumps({observe})
+
+{tools}
+    def Done(self, answer):
+        r"""
+        Submits the final answer and ends the episode.
+
+        Args:
+            answer ({answer_type}): {answer_meaning}
+
+        Returns:
+            str: The verdict.
+
+        Example Output:
+            Your answer: {answer}, Reference answer: {answer}, Result: Correct, reward=1
+        """
+        reference = self.get_ref_answer()
+        correct = answer == reference and isinstance(answer, bool) == isinstance(reference, bool)
+        self._reward = 1.0 if correct else 0.0
+        self._done = True
+        result = "Correct" if correct else "Incorrect"
+        return f"Your answer: {{answer}}, Reference answer: {{reference}}, Result: {{result}}, reward={{int(correct)}}"
+
+    def solve(self):
+        """Solves the task through the tools alone; returns the verdict."""
+
+        def call(name, **parameters):
+            action = json.dumps({{"name": name, "parameters": parameters}})
+            return json.loads(self.step(action)[1])
+
+{solver}
+        return self.step(json.dumps({{"name": "Done", "parameters": {{"answer": answer}}}}))[1]
+
+
+if __name__ == "__main__":
+    for config in (
+{examples}
+    ):
+        env = {class_name}.from_env_str("{class_name}@" + json.dumps(config))
+        print(env.solve(), "step count:", env.step_count)
+'''
+
+_TOOL = '''\
+    def {name}({signature}):
+        r"""
+        {summary}
+
+        Args:
+{args}
+
+        Returns:
+            str: JSON of {returns}.
+
+        Example Output:
+            {example}
+        """
+        return json.dumps({expression})
+
+'''
+
+
+def class_name(problem, outline):
+    """`BelowThresholdEnv`: after the entry function, or the function that does its work."""
+    name = problem.entry
+    if name in ("main_solution", "solution", "solve", "f"):
+        used = loaded_names(next(f for f in functions(outline.tree) if f.name == problem.entry))
+        helpers = [f.name for f in functions(problem.normalize(False)) if f.name != problem.entry]
+        called = [helper for helper in helpers if helper in used] or helpers
+        name = called[-1] if called else problem.projection or "_".join(problem.parameters)
+    return (re.sub("[^A-Za-z]", "", names.pascal(name))[:60] or "Problem") + "Env"
+
+
+def environment(problem, outline, traces, about):
+    """(class name, source) of the environment.
+
+    Args:
+      problem: the problem.
+      outline: its outlined solver.
+      traces: (sample, calls) pairs; the first are shown as examples.
+      about: dict with `code_id`, `statement` and `license`.
+    """
+    name = class_name(problem, outline)
+    visible = [p for p in problem.parameters if p not in problem.hidden]
+    hidden_key = names.unique("hidden", visible)
+    shown = "".join(f'"{p}": self.inputs["{p}"], ' for p in visible)
+    sample = traces[0][0]
+    observed = {p: sample.inputs[p] for p in visible if p in sample.inputs} | {hidden_key: problem.hidden}
+    lifted = problem.lifted()
+    reference = f"{problem.entry}(**json.loads(json.dumps(self.inputs)))"
+    if problem.projection is not None:
+        reference += f"[{problem.projection!r}]"
+    tools = list(outline.tools.values())
+    calls = {tool.name: [c for _, log in traces for c in log if c.tool == tool.name] for tool in tools}
+    used = [tool for tool in tools if calls[tool.name]]
+    mapping = ["Observe", *(tool.name for tool in used), "Done"]
+    types = sorted({_type(trace[0].answer) for trace in traces})
+    source = _MODULE.format(
+        title=names.title(name.removesuffix("Env")),
+        code_id=about["code_id"],
+        license=about["license"],
+        solution="\n\n\n".join([problem.source.strip(), *lifted]),
+        class_name=name,
+        statement=_docstring(about["statement"]),
+        mapping="\n".join(f'            "{tool}": {number},' for number, tool in enumerate(mapping)),
+        default=values.to_json(None) if not sample.inputs else repr(sample.inputs),
+        reference=reference,
+        observed=_example(values.to_json(observed)),
+        observe=f"{{{shown}{hidden_key!r}: {problem.hidden!r}}}",
+        tools="\n".join(_tool(tool, calls[tool.name]) for tool in used),
+        answer_type=" or ".join(types),
+        answer_meaning="the answer." if problem.projection is None else f"the value of `{problem.projection}`.",
+        answer=_example(str(sample.answer)),
+        solver=_solver(problem, outline, visible),
+        examples="\n".join(f"        {trace[0].inputs!r}," for trace in traces[:2]),
+    )
+    return name, source
+
+
+def _solver(problem, outline, visible):
+    """The body of `solve` up to the answer."""
+    nested = _needed_definitions(outline.tree, problem.entry)
+    blocks = [ast.unparse(node) + "\n" for node in nested]
+    passed = [f"{name}=observed[{name!r}]" for name in visible]
+    passed += [f"{name}={ast.unparse(expression)}" for name, expression in outline.arguments.items()]
+    observe = "observed = call('Observe')" if visible else "call('Observe')"
+    prelude = [ast.unparse(statement) for statement in outline.prelude]
+    take = "" if problem.projection is None else f"[{problem.projection!r}]"
+    blocks += [observe, *prelude, f"answer = {problem.entry}({', '.join(passed)}){take}"]
+    return textwrap.indent("\n".join(blocks), " " * 8)
+
+
+def _needed_definitions(tree, entry):
+    """The definitions that the entry function reaches and that call tools, themselves or through others."""
+    defined = {n.name: n for n in tree.body if isinstance(n, (ast.FunctionDef, ast.ClassDef))}
+    reading = {name: loaded_names(node) for name, node in defined.items()}
+    calling = {name for name, loaded in reading.items() if "call" in loaded}
+    grown = True
+    while grown:
+        more = {name for name, loaded in reading.items() if loaded & calling} - calling
+        calling |= more
+        grown = bool(more)
+    reached, frontier = {entry}, [entry]
+    while frontier:
+        for name in sorted(reading[frontier.pop()] & set(defined)):
+            if name not in reached:
+                reached.add(name)
+                frontier.append(name)
+    return [node for name, node in defined.items() if name in reached and (name in calling or name == entry)]
+
+
+def _tool(tool, calls):
+    """The method of one tool."""
+    lines = []
+    for parameter in tool.parameters:
+        seen = sorted({_type(c.arguments[parameter]) for c in calls if parameter in c.arguments})
+        meaning = tool.details.get(parameter, f"the value of `{parameter}`")
+        lines.append(f"            {parameter} ({' or '.join(seen) or 'any'}): {meaning}.")
+    returned = sorted({_type(call.result) for call in calls})
+    return _TOOL.format(
+        name=tool.name,
+        signature=tool.signature(),
+        summary=tool.summary,
+        args="\n".join(lines) or "            None",
+        returns="a value of type " + " or ".join(returned),
+        example=_example(values.to_json(calls[0].result)),
+        expression=tool.expression,
+    ).rstrip("\n") + "\n"
+
+
+def _type(value):
+    if isinstance(value, list) and value:
+        kinds = {_TYPES[type(item)] for item in value}
+        return f"list[{kinds.pop()}]" if len(kinds) == 1 else "list"
+    return _TYPES.get(type(value), "any")
+
+
+def _example(text):
+    return _docstring(text if len(text) <= 100 else text[:97] + "...")
+
+
+def _docstring(text):
+    """Text that may stand inside a docstring, raw or not."""
+    return text.replace("\\", "/").replace('"""', "'''").rstrip('"')

@@ -1,0 +1,175 @@
+"""What an environment asks of a policy, read off its oracle's episodes.
+
+A step is `(tool name, parameters, result)`, the result None for `Done`. Runs inside the guest (to choose
+among outlines) and on the host (to choose what a tiny policy can learn).
+"""
+
+import ast
+import statistics
+
+from codegym_jax.synthesis.outline import values
+
+CONSTANTS = {values.to_json(value) for value in (0, 1, -1, 2, "", " ", True, False, None, 0.0, 1.0)}
+
+
+def measure(episodes):
+    """Features of one environment.
+
+    Args:
+      episodes: one list of steps a task, from `Observe` (if any) to `Done`.
+
+    Returns:
+      A JSON-able dict:
+        tasks: how many episodes.
+        oracle_calls: their numbers of calls, sorted.
+        computed_share: of the scalars in parameters (`Done` apart), those never seen before in a result or
+          a parameter, nor constants, nor one more or less than an earlier parameter.
+        answer_kind: `boolean`, `copied` (made of seen scalars in every task), or `computed`.
+        longest_scalar: in characters of JSON, over parameters and results.
+        longest_list: items of the longest list in parameters and results.
+        answers: how many distinct ones; top_answer_share: share of the commonest.
+        tools: how many distinct ones are called; sequences: distinct sequences of their names.
+        workflow: the distinct trigrams of abstract steps, sorted; equal workflows mean near duplicates.
+    """
+    scalars = computed = 0
+    kinds, answers, sequences, trigrams, tools = [], [], set(), set(), set()
+    longest_scalar = longest_list = 0
+    for steps in episodes:
+        reader = _Reader()
+        shapes = ["^"]
+        for name, parameters, result in steps:
+            tools.add(name)
+            if name == "Done":
+                answer = parameters["answer"]
+                answers.append(values.to_json(answer))
+                kinds.append(_answer_kind(answer, reader))
+                longest_list = max(longest_list, _longest_list(answer))
+                longest_scalar = max(longest_scalar, _longest_scalar(answer))
+                shapes.append("$")
+                continue
+            origins = [reader.origin(value) for value in values.scalars(parameters)]
+            scalars += len(origins)
+            computed += origins.count("computed")
+            shapes.append("".join(origin[0] for origin in origins) + ">" + type(result).__name__[0])
+            reader.read(parameters, result)
+            if name != "Observe":
+                longest_scalar = max(longest_scalar, _longest_scalar([parameters, result]))
+                longest_list = max(longest_list, _longest_list(result), *map(_longest_list, parameters.values()), 0)
+            else:
+                longest_scalar = max(longest_scalar, _longest_scalar([v for k, v in result.items() if k != "hidden"]))
+        trigrams |= {" ".join(shapes[i : i + 3]) for i in range(len(shapes) - 2)}
+        sequences.add(tuple(step[0] for step in steps))
+    commonest = max(map(answers.count, set(answers)), default=0)
+    return {
+        "tasks": len(episodes),
+        "oracle_calls": sorted(len(steps) for steps in episodes),
+        "computed_share": round(computed / max(scalars, 1), 4),
+        "answer_kind": "computed" if "computed" in kinds else "copied" if "copied" in kinds else "boolean",
+        "longest_scalar": longest_scalar,
+        "longest_list": longest_list,
+        "answers": len(set(answers)),
+        "top_answer_share": round(commonest / max(len(answers), 1), 4),
+        "tools": len(tools),
+        "sequences": len(sequences),
+        "workflow": sorted(trigrams),
+    }
+
+
+def of_source(source):
+    """`native_operations`: what the oracle works out by itself, between its calls.
+
+    Counted in the source of `solve`: operators, comparisons, slices, conditions inside expressions, and calls
+    other than of tools, `range`, `len` and `append`. Comparing with None, and stepping an index, are free.
+    """
+    tree = ast.parse(source)
+    solve = next(n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == "solve")
+    nested = {n.name for n in ast.walk(solve) if isinstance(n, ast.FunctionDef)}
+    work = [node for node in solve.body if not (isinstance(node, ast.FunctionDef) and node.name == "call")]
+    count = sum(_is_native(node, nested) for part in work[:-1] for node in ast.walk(part))
+    return {"native_operations": count}
+
+
+def _is_native(node, nested):
+    match node:
+        case ast.Compare(ops=[ast.Is() | ast.IsNot()]):
+            return False
+        case ast.BinOp() | ast.Compare() | ast.BoolOp() | ast.IfExp() | ast.Slice() | ast.Lambda() | ast.ClassDef():
+            return True
+        case ast.Dict() | ast.Set() | ast.DictComp() | ast.SetComp() | ast.Try():
+            return True
+        case ast.Call(func=ast.Name(id=name)):
+            return name not in nested and name not in ("call", "range", "len", "enumerate", "zip", "reversed")
+        case ast.Call(func=ast.Attribute(value=ast.Constant(value=""), attr="join")):
+            return False
+        case ast.Call(func=ast.Attribute(attr=name)):
+            return name != "append"
+    return False
+
+
+def median_calls(features):
+    """The median number of oracle calls."""
+    return statistics.median(features["oracle_calls"])
+
+
+class _Reader:
+    """What a policy has seen so far in one episode."""
+
+    def __init__(self):
+        self.results = set()
+        self.last_results = set()
+        self.parameters = set()
+
+    def read(self, parameters, result):
+        self.parameters |= set(map(values.to_json, values.scalars(parameters)))
+        self.last_results = set(map(values.to_json, values.scalars(result, keys=True)))
+        self.results |= self.last_results
+
+    def origin(self, value):
+        text = values.to_json(value)
+        if text in self.last_results:
+            return "latest"
+        if text in self.results:
+            return "result"
+        if text in self.parameters:
+            return "again"
+        if text in CONSTANTS:
+            return "constant"
+        if isinstance(value, int) and {values.to_json(value - 1), values.to_json(value + 1)} & self.parameters:
+            return "next"
+        return "computed"
+
+
+def _answer_kind(answer, reader):
+    if isinstance(answer, bool):
+        return "boolean"
+    known = reader.results | CONSTANTS
+    return "copied" if all(values.to_json(value) in known for value in values.scalars(answer)) else "computed"
+
+
+def _longest_scalar(value):
+    return max((len(values.to_json(scalar)) - 2 * isinstance(scalar, str) for scalar in values.scalars(value)), default=0)
+
+
+def _longest_list(value):
+    if isinstance(value, dict):
+        return max([len(value), *map(_longest_list, value.values())])
+    if isinstance(value, list):
+        return max([len(value), *map(_longest_list, value)])
+    return 0
+
+
+def is_learnable(features):
+    """Whether a tiny policy with a small vocabulary can learn an environment: by copying, not by computing."""
+    short = [calls for calls in features["oracle_calls"] if 3 <= calls <= 16]
+    return (
+        features["computed_share"] <= 0.02
+        and features["native_operations"] <= 4
+        and features["answer_kind"] in ("boolean", "copied")
+        and features["longest_scalar"] <= 5
+        and features["longest_list"] <= 8
+        and features["tools"] <= 8
+        and features["answers"] >= (2 if features["answer_kind"] == "boolean" else 3)
+        and features["top_answer_share"] <= 0.85
+        and features["sequences"] >= 3
+        and len(short) >= 0.5 * features["tasks"]
+    )

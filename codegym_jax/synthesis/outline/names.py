@@ -1,0 +1,112 @@
+"""Names that read well: tools in PascalCase, parameters in snake_case."""
+
+import ast
+import keyword
+import re
+
+OPERATORS = {
+    "Add": "Plus",
+    "Sub": "Minus",
+    "Mult": "Times",
+    "Div": "DividedBy",
+    "FloorDiv": "IntDividedBy",
+    "Mod": "Modulo",
+    "Pow": "Power",
+    "BitXor": "Xor",
+    "BitAnd": "BitAnd",
+    "BitOr": "BitOr",
+    "LShift": "ShiftedLeft",
+    "RShift": "ShiftedRight",
+    "Lt": "LessThan",
+    "Gt": "GreaterThan",
+    "LtE": "AtMost",
+    "GtE": "AtLeast",
+    "Eq": "Equal",
+    "NotEq": "Different",
+    "In": "In",
+    "NotIn": "NotIn",
+}
+_MARKS = {
+    " ": "Space", "": "Empty", "(": "OpenParenthesis", ")": "CloseParenthesis", "[": "OpenBracket",
+    "]": "CloseBracket", "{": "OpenBrace", "}": "CloseBrace", "<": "OpenAngle", ">": "CloseAngle",
+    ",": "Comma", ".": "Dot", "-": "Minus", "+": "Plus", "*": "Star", "/": "Slash", "?": "QuestionMark",
+    "!": "ExclamationMark", ":": "Colon", ";": "Semicolon", "_": "Underscore", "#": "Hash", "\n": "NewLine",
+    "|": "Bar", "=": "EqualsSign", "'": "Quote", '"': "DoubleQuote", "@": "At", "%": "Percent", "&": "And",
+    "^": "Caret", "~": "Tilde", "$": "Dollar", "\\": "Backslash", "\t": "Tab",
+}  # fmt: skip
+MAX_NAME_CHARS = 36
+
+
+def pascal(text):
+    """`below_threshold` or `belowThreshold` as `BelowThreshold`; "Value" when nothing is left."""
+    words = [word for word in re.split(r"[^0-9A-Za-z]+|(?<=[a-z])(?=[A-Z])", text) if word]
+    return "".join(word[:1].upper() + word[1:] for word in words) or "Value"
+
+
+def title(text):
+    """`below_threshold` as `Below threshold`."""
+    return " ".join(re.split(r"[^0-9A-Za-z]+|(?<=[a-z])(?=[A-Z])", text)).strip().capitalize()
+
+
+def snake(text, taken=()):
+    """A parameter name made from `text`, different from those `taken`."""
+    base = re.sub(r"\W+", "_", text).strip("_") or "value"
+    if base[0].isdigit():
+        base = f"value_{base}"
+    if keyword.iskeyword(base) or base in ("self", "name"):
+        base += "_value"
+    return unique(base, taken)
+
+
+def unique(base, taken):
+    """`base`, or `base2`, `base3`, ... : the first that is not taken."""
+    name, number = base, 2
+    while name in taken:
+        name, number = f"{base}{number}", number + 1
+    return name
+
+
+def of_constant(value):
+    """A constant as a word inside a tool's name; "" when it does not make one."""
+    if isinstance(value, str):
+        if value in _MARKS:
+            return _MARKS[value]
+        return pascal(value) if re.fullmatch(r"[0-9A-Za-z_ ]{1,12}", value) else "Constant"
+    if value is None or isinstance(value, bool):
+        return str(value)
+    if isinstance(value, (int, float)) and len(str(value)) <= 8:
+        return str(value).replace("-", "Minus").replace(".", "Point").replace("+", "")
+    return "Constant"
+
+
+def of_expression(node):
+    """The word for an operand: its name, the name of its base and index, or of the function called."""
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute):
+        return node.attr
+    if isinstance(node, ast.Constant):
+        return of_constant(node.value)
+    if isinstance(node, ast.Subscript):
+        index = node.slice
+        if isinstance(index, ast.Constant) and isinstance(index.value, (str, int)):
+            return f"{of_expression(node.value)}_{index.value}"
+        return f"{of_expression(node.value)}_{index.id if isinstance(index, ast.Name) else 'item'}"
+    if isinstance(node, ast.Call):
+        name = of_expression(node.func)
+        if name == "call" and node.args and isinstance(node.args[0], ast.Constant):
+            return _of_access(node)
+        if name == "len" and len(node.args) == 1:
+            return f"{of_expression(node.args[0])}_length"
+        return f"{name}_of_{of_expression(node.args[0])}" if node.args else f"{name}_value"
+    if isinstance(node, ast.BinOp):
+        return f"{of_expression(node.left)}_{OPERATORS.get(type(node.op).__name__, 'With')}_{of_expression(node.right)}"
+    return "value"
+
+
+def _of_access(node):
+    """`call("GetNumsItem", index=i)` is `nums_i`."""
+    words = re.sub(r"^Get|(Item|Row|Char|Chunk|Value|Cell)$", "", node.args[0].value)
+    name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", words).lower()
+    keys = [k.value.id for k in node.keywords if isinstance(k.value, ast.Name) and k.value.id != "index"]
+    return "_".join([name, *keys]) if keys else f"{name}_item"

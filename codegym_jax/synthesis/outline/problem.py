@@ -1,0 +1,80 @@
+"""One coding problem inside the guest: its reference solution, run on inputs that went through JSON."""
+
+import ast
+import copy
+import inspect
+import random
+
+from codegym_jax.synthesis.outline import values
+from codegym_jax.synthesis.outline.normalize import normalize
+
+
+class Problem:
+    """A reference solution and what is known of its inputs.
+
+    Attributes:
+      source: the solution as published.
+      entry: the function that solves the problem.
+      parameters: its parameters, in order.
+      hidden: those that an environment hides; set once samples are known.
+      projection: the key of the answer that is asked for when the solution returns a dict, or None.
+    """
+
+    def __init__(self, source, entry):
+        """Runs the solution's module.
+
+        Raises:
+          Exception: whatever the module raises.
+        """
+        self.source = source
+        self.entry = entry
+        self.hidden = []
+        self.projection = None
+        self._namespace = self.fresh_namespace()
+        exec(compile(source, "<solution>", "exec"), self._namespace)
+        self._function = self._namespace[entry]
+        self.parameters = list(inspect.signature(self._function).parameters)
+        self._normalized = {}
+
+    def fresh_namespace(self):
+        """The names that a solution may expect around it."""
+        return {"__name__": "solution", "Random": random.Random, "random": random}
+
+    def namespace(self):
+        """The solution's module, with what normalizing moved to module level."""
+        namespace = self.fresh_namespace()
+        exec(compile("\n".join([self.source, *self.lifted()]), "<solution>", "exec"), namespace)
+        return namespace
+
+    def lifted(self):
+        """Sources of the imports and functions that are nested in the published solution, but not normalized."""
+        published = {ast.unparse(node) for node in ast.parse(self.source).body}
+        defined = {node.name for node in ast.parse(self.source).body if isinstance(node, ast.FunctionDef)}
+        lifted = []
+        for node in self.normalize(False).body:
+            is_import = isinstance(node, (ast.Import, ast.ImportFrom)) and ast.unparse(node) not in published
+            if is_import or (isinstance(node, ast.FunctionDef) and node.name not in defined):
+                lifted.append(ast.unparse(node))
+        return lifted
+
+    def normalize(self, loops):
+        """The normalized module."""
+        if loops not in self._normalized:
+            self._normalized[loops] = normalize(self.source, self.entry, self.hidden, loops)
+        return self._normalized[loops]
+
+    def raw(self, inputs):
+        """What the published solution returns; its inputs are its own copy."""
+        return self._function(**copy.deepcopy(inputs))
+
+    def answer_of(self, raw):
+        """The answer that is asked for, as it comes back from JSON."""
+        return values.round_trip(raw if self.projection is None else raw[self.projection])
+
+    def answer(self, inputs):
+        """The reference answer.
+
+        Raises:
+          Exception: whatever the solution raises, and ValueError or TypeError for an answer that is not JSON.
+        """
+        return self.answer_of(self.raw(inputs))

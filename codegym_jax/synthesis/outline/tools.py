@@ -1,0 +1,34 @@
+"""A tool of a synthesized environment: its name, parameters, and the one expression that it computes."""
+
+
+class Tool:
+    """One tool.
+
+    Attributes:
+      name: in PascalCase, unique in its environment.
+      kind: `access` reads hidden input, `operation` computes an expression, `helper` calls a function of
+        the reference solution, `frame` is `Observe` or `Done`.
+      parameters: names, in order.
+      expression: Python source over the parameters and `self.inputs`.
+      summary: what it does, as a sentence.
+      details: parameter name -> what it means.
+      defaults: parameter name -> source of its default value.
+    """
+
+    def __init__(self, name, kind, parameters, expression, summary, details=None, defaults=None):
+        self.name = name
+        self.kind = kind
+        self.parameters = list(parameters)
+        self.expression = expression
+        self.summary = summary
+        self.details = dict(details or {})
+        self.defaults = dict(defaults or {})
+
+    def signature(self):
+        """The parameters as in a definition, `self` first."""
+        optional = [f"{name}={self.defaults[name]}" if name in self.defaults else name for name in self.parameters]
+        return ", ".join(["self", *optional])
+
+    def compiled(self, namespace):
+        """A function of `self` and the parameters, evaluated in the namespace of the reference solution."""
+        return eval(f"lambda {self.signature()}: {self.expression}", namespace)

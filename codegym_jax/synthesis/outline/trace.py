@@ -1,0 +1,310 @@
+"""Runs an outlined solver on sample inputs and finds out which of its tools are sound.
+
+A tool is sound when it is a pure function of short JSON values to a short JSON value; what is not goes on
+the ban list, and the solver is rewritten without it, until nothing is left to ban.
+"""
+
+import ast
+import copy
+import types
+
+from codegym_jax.synthesis.outline import values
+from codegym_jax.synthesis.outline.access import Access, Reading
+from codegym_jax.synthesis.outline.normalize import bound_names, functions
+from codegym_jax.synthesis.outline.rewrite import Outliner
+from codegym_jax.synthesis.outline.tools import Tool
+
+MAX_CALLS = 600  # of one solver run while tracing; more is given up
+MAX_ARGUMENT_CHARS = 160
+MAX_RESULT_CHARS = 300
+MAX_PURITY_CHECKS = 60  # per tool: recomputations from round-tripped arguments
+MAX_ROUNDS = 10
+MAX_OPERATIONS = 8
+TYPICAL_CALLS = 150  # a longer median drops the busiest expression
+
+
+class TooManyCalls(Exception):
+    """The solver makes more tool calls than an episode may have."""
+
+
+class Unusable(Exception):
+    """No environment comes out of this problem with this strategy; the message is a countable reason."""
+
+
+class Sample:
+    """One input and the answer of the reference solution, both as they come back from JSON."""
+
+    def __init__(self, inputs, answer):
+        self.inputs = inputs
+        self.answer = answer
+
+
+class Call:
+    """One tool call of a traced run."""
+
+    def __init__(self, tool, arguments, result):
+        self.tool = tool
+        self.arguments = arguments
+        self.result = result
+
+
+class Strategy:
+    """How boldly to outline.
+
+    Attributes:
+      helpers: functions of the solution become tools; otherwise they are outlined themselves.
+      everywhere: expressions outside loops become tools too.
+      lazy: hidden inputs are read where they are needed; otherwise all at the start.
+      loops: comprehensions and reductions become loops first.
+    """
+
+    def __init__(self, helpers=True, everywhere=False, lazy=True, loops=True):
+        self.helpers = helpers
+        self.everywhere = everywhere
+        self.lazy = lazy
+        self.loops = loops
+
+
+class Outline:
+    """A solver that uses sound tools only.
+
+    Attributes:
+      tree: its functions and classes.
+      prelude: statements to run before the entry function.
+      arguments: parameter of the entry function -> expression for its value.
+      tools: the tools that it uses, access first.
+    """
+
+    def __init__(self, problem, tree, strategy, samples, bans):
+        """One round of rewriting. `tree` is the normalized module; `bans` are keys of `Outliner.sites`."""
+        self.problem = problem
+        accesses = {name: Access(name, [s.inputs[name] for s in samples]) for name in problem.hidden}
+        helpers = {
+            function.name: function
+            for function in functions(tree)
+            if strategy.helpers
+            and function.name != problem.entry
+            and f"helper: {function.name}" not in bans
+            and not function.decorator_list
+            and not (function.args.vararg or function.args.kwarg or function.args.kwonlyargs or function.args.posonlyargs)
+        }
+        reading = Reading(tree, problem.entry, accesses, frozenset(helpers), strategy.lazy)
+        outliner = Outliner(helpers, bans, strategy.everywhere, {"Observe", "Done"})
+        outliner.taken |= {tool.name for a in accesses.values() for tool in a.tools(_Everything())}
+        self.tree = reading.tree
+        self.tree.body = [
+            outliner.visit(node) if isinstance(node, (ast.FunctionDef, ast.ClassDef)) else node
+            for node in ast.parse(ast.unparse(self.tree)).body
+        ]
+        ast.fix_missing_locations(self.tree)
+        self.sites = outliner.sites
+        self.prelude = reading.prelude
+        self.arguments = reading.arguments
+        called = _called_tools([self.tree, *self.prelude, *self.arguments.values()])
+        self.tools = {tool.name: tool for a in accesses.values() for tool in a.tools(called)}
+        self.tools.update(outliner.tools)
+        self._run = self._compiled()
+
+    def _compiled(self):
+        """A function (inputs, dispatcher) -> answer."""
+        visible = [name for name in self.problem.parameters if name not in self.problem.hidden]
+        passed = [f"{name}=inputs[{name!r}]" for name in visible]
+        passed += [f"{name}={ast.unparse(expression)}" for name, expression in self.arguments.items()]
+        lines = [ast.unparse(self.tree), "def run_outline(inputs):"]
+        lines += [f"    global {statement.targets[0].id}\n    {ast.unparse(statement)}" for statement in self.prelude]
+        lines += [f"    return {self.problem.entry}({', '.join(passed)})"]
+        code = compile("\n".join(lines), "<outline>", "exec")
+
+        def unready(*_, **__):
+            raise Unusable("the solution runs its functions while it is imported")
+
+        namespace = {**self.problem.fresh_namespace(), "call": unready}
+        exec(code, namespace)
+
+        def run(inputs, call):
+            namespace["call"] = call
+            return namespace["run_outline"](copy.deepcopy(inputs))
+
+        return run
+
+    def trace(self, sample, checks):
+        """The calls that the solver makes, `Observe` and `Done` left out, and its answer.
+
+        Raises:
+          TooManyCalls: past `MAX_CALLS`.
+        """
+        log = []
+        holder = types.SimpleNamespace(inputs=copy.deepcopy(sample.inputs))
+
+        def call(name, **arguments):
+            if len(log) >= MAX_CALLS:
+                raise TooManyCalls
+            result = checks.checked(name, holder, arguments)
+            log.append(Call(name, _recorded(arguments), _recorded(result)))
+            return copy.deepcopy(result)
+
+        answer = self.problem.answer_of(self._run(sample.inputs, call))
+        return log, answer
+
+
+def _recorded(value):
+    """The value as it comes back from JSON, or as it is when it is not JSON and its tool will be banned."""
+    try:
+        return values.round_trip(value)
+    except (TypeError, ValueError, RecursionError):
+        return value
+
+
+class _Everything:
+    def __contains__(self, item):
+        return True
+
+
+def _called_tools(trees):
+    return {
+        node.args[0].value
+        for tree in trees
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "call"
+    }
+
+
+class Checks:
+    """Watches the tools of an outline while it runs."""
+
+    def __init__(self, outline):
+        namespace = outline.problem.namespace()
+        self._functions = {name: tool.compiled(namespace) for name, tool in outline.tools.items()}
+        self._kinds = {name: tool.kind for name, tool in outline.tools.items()}
+        self._checked = dict.fromkeys(outline.tools, 0)
+        self.faults = {}
+
+    def checked(self, name, holder, arguments):
+        """The tool's result; what is wrong with the tool goes to `faults`."""
+        function = self._functions[name]
+        if self._kinds[name] == "access":
+            return values.round_trip(function(holder, **arguments))
+        try:
+            before = values.to_json(arguments)
+        except (TypeError, ValueError):
+            self._fault(name, "arguments are not JSON")
+            return function(holder, **arguments)
+        try:
+            result = function(holder, **arguments)
+        except Exception:
+            self._fault(name, "raises")
+            raise
+        try:
+            after = values.to_json(arguments)
+            text = values.to_json(result)
+        except (TypeError, ValueError, RecursionError):
+            self._fault(name, "result is not JSON")
+            return result
+        if after != before:
+            self._fault(name, "changes its arguments")
+        if not values.same(values.round_trip(result), result):
+            self._fault(name, "result changes in JSON")
+        if len(before) > MAX_ARGUMENT_CHARS or len(text) > MAX_RESULT_CHARS:
+            self._fault(name, "long values")
+        if name not in self.faults and self._checked[name] < MAX_PURITY_CHECKS:
+            self._checked[name] += 1
+            if not values.same(function(holder, **values.round_trip(arguments)), result):
+                self._fault(name, "depends on more than its arguments")
+        return result
+
+    def _fault(self, name, fault):
+        self.faults.setdefault(name, fault)
+
+
+def outline(problem, strategy, samples):
+    """The outline of `problem` that is left when every unsound tool is banned, and its traces.
+
+    Raises:
+      Unusable: with the reason, when no outline is sound or useful.
+    """
+    tree = problem.normalize(strategy.loops)
+    if "call" in bound_names(tree):
+        raise Unusable("a name clashes with the dispatcher")
+    bans = set()
+    for _ in range(MAX_ROUNDS):
+        result = Outline(problem, tree, strategy, samples, bans)
+        checks = Checks(result)
+        traces, reason = _traces(result, checks, samples)
+        found = set(checks.faults)
+        if not found and traces:
+            found = shortcuts(result, traces) or _over_budget(result, traces)
+        if not found:
+            if len(traces) < len(samples) / 2:
+                raise Unusable(reason or "outline fails")
+            return result, traces
+        for name in found:
+            bans |= result.sites.get(name, set())
+    raise Unusable("no sound set of tools")
+
+
+def _traces(result, checks, samples):
+    """[(sample, calls)] of the runs that give the right answer, and why others do not."""
+    traces, reason = [], None
+    for sample in samples:
+        try:
+            log, answer = result.trace(sample, checks)
+        except TooManyCalls:
+            reason = "too many calls"
+            continue
+        except RecursionError:
+            raise Unusable("recursion") from None
+        except Exception as error:  # the rewritten solver may fail in any way; it is then given up
+            reason = f"outline raises {type(error).__name__}"
+            continue
+        if values.same(answer, sample.answer):
+            traces.append((sample, log))
+        else:
+            reason = "outline differs from the solution"
+    return traces, reason
+
+
+def shortcuts(result, traces):
+    """Tools that hand over the final answer: called once in a task, with the answer as the result, in most tasks.
+
+    A last step that needs what a chain of other calls worked out is no shortcut.
+    """
+    hits = {}
+    for sample, log in traces:
+        counts = {}
+        for call in log:
+            counts[call.tool] = counts.get(call.tool, 0) + 1
+        worked_out = set()
+        for call in log:
+            if result.tools[call.tool].kind == "access":
+                continue
+            seen = hits.setdefault(call.tool, [0, 0])
+            seen[0] += 1
+            arguments = {values.to_json(value) for value in call.arguments.values()}
+            if counts[call.tool] == 1 and not (arguments & worked_out) and _is_answer(call.result, sample.answer):
+                seen[1] += 1
+            if counts[call.tool] > 1 and not isinstance(call.result, bool):
+                worked_out.add(values.to_json(call.result))
+    return {name for name, (_, answers) in hits.items() if answers > len(traces) / 2}
+
+
+def _is_answer(result, answer):
+    while isinstance(answer, (list, dict)) and len(answer) == 1:
+        [answer] = answer.values() if isinstance(answer, dict) else answer
+    return values.same(result, answer)
+
+
+def _over_budget(result, traces):
+    """The expression to give up when runs are too long or tools too many."""
+    lengths = sorted(len(log) for _, log in traces)
+    uses = {name: 0 for name, tool in result.tools.items() if tool.kind == "operation"}
+    for _, log in traces:
+        for call in log:
+            if call.tool in uses:
+                uses[call.tool] += 1
+    if not uses:
+        return set()
+    if lengths[len(lengths) // 2] > TYPICAL_CALLS and len(uses) > 1:
+        return {max(uses, key=lambda name: uses[name])}
+    if len(uses) > MAX_OPERATIONS:
+        return {min(uses, key=lambda name: uses[name])}
+    return set()
