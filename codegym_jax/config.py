@@ -55,6 +55,10 @@ class SandboxConfig:
             max_json_depth=4,
             max_observation_chars=64,
         )
+        # The Wasm stack lies on the host thread's, which has 8 MiB; overflowing that would kill the process.
+        _require(
+            self.stack_bytes <= 6 * 2**20, "sandbox.stack_bytes", self.stack_bytes, f"at most {6 * 2**20}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

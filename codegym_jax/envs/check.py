@@ -23,6 +23,7 @@ MIN_TOOLS = 4
 WRONG_ANSWER = "\x00no environment's answer\x00"
 _ORACLE_MAY_READ = frozenset({"step", "step_count", "finished", "reward", "func_mapping"})
 _DEFAULT_CONFIG = "{}"
+_MAX_LINE_CHARS = 400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -282,7 +283,8 @@ class _Checker:
 
     def _refuse(self, rejection: Rejection) -> None:
         self.report.rejections.append(rejection)
-        self._progress(f"REJECTED {rejection.subject}: {rejection.reason}: {rejection.detail}")
+        detail = " ".join(rejection.detail.split())  # an environment's own message may have many lines
+        self._progress(f"REJECTED {rejection.subject}: {rejection.reason}: {detail[:_MAX_LINE_CHARS]}")
 
 
 def _difference(

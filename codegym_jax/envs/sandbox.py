@@ -15,7 +15,7 @@ from importlib.metadata import version
 import wasmtime
 
 from codegym_jax.config import SandboxConfig
-from codegym_jax.envs.artefact import Artefact, find_artefact
+from codegym_jax.envs.artefact import Artefact, ArtefactError, find_artefact
 from codegym_jax.envs.canonical_abi import GuestInstance, make_config
 from codegym_jax.envs.guest import Guest, HostFailure
 
@@ -33,13 +33,17 @@ class Sandbox:
           cache_dir: where compiled guests are kept; the user's cache folder unless given.
 
         Raises:
-          ArtefactError: when the artefact is missing or damaged.
+          ArtefactError: when the artefact is missing or damaged, or its compiled form cannot be kept.
         """
         artefact = find_artefact()
         self.limits = limits or SandboxConfig()
         self.guest_hash = artefact.wasm_sha256
         self._engine = wasmtime.Engine(make_config(self.limits.stack_bytes))
-        module = _load_module(self._engine, artefact, cache_dir or default_cache_dir())
+        cache_dir = cache_dir or default_cache_dir()
+        try:
+            module = _load_module(self._engine, artefact, cache_dir)
+        except OSError as error:
+            raise ArtefactError(f"{cache_dir}: cannot keep the compiled guest there: {error}") from error
         self._module = wasmtime.Linker(self._engine).instantiate_pre(module)
         self._programs: dict[bytes, bytes] = {}
 

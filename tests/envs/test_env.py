@@ -4,6 +4,8 @@ import json
 
 import pytest
 import toy_env
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from codegym_jax.config import SandboxConfig
 from codegym_jax.envs.check import replay
@@ -206,6 +208,20 @@ def test_an_oracle_is_recorded_from_outside_its_tools(sandbox):
     assert observations[0] == "2"
     assert observations[2] == env.verdict == "reference answer 12, reward=1"
     assert (env.reward, env.reference_answer_json()) == (1.0, "12")
+
+
+VALUES = st.none() | st.integers() | st.floats() | st.text() | st.lists(st.integers())
+CALLS = st.builds(act, st.sampled_from(["Add", "Total", "Nope"]), index=VALUES, times=VALUES)
+
+
+@settings(max_examples=20)
+@given(st.lists(st.text() | CALLS, max_size=20))
+def test_no_action_makes_step_raise(sandbox, actions):
+    env, results = play(sandbox, actions)
+    assert not env.finished
+    assert all((result.error is None) != result.observation.startswith("Error:") for result in results)
+    assert env.actions == actions
+    assert env.step_count == len(actions)
 
 
 def test_limits_are_the_configs(sandbox):
