@@ -1,5 +1,6 @@
 """Coding problems to a task set: outline -> verify -> choose -> split -> write."""
 
+import dataclasses
 import hashlib
 import shutil
 from collections import Counter
@@ -64,18 +65,28 @@ def synthesize(config: RunConfig, cache_dir: Path, console: Console | None = Non
         else:
             rejections[_reason(result)] += 1
 
-    chosen = rank({env_id: one.features for env_id, one in made.items()}, synthesis.learnable_environments)
+    chosen: list[str] = []
+    extended: set[str] = set()
+    choosable = {env_id: one.features for env_id, one in made.items()}
+    while True:  # until every chosen environment has its many tasks
+        chosen = rank(choosable, synthesis.learnable_environments)
+        waiting = [env_id for env_id in chosen if env_id not in extended]
+        if not waiting:
+            break
+        results = parallel_map(extend, [made[env_id] for env_id in waiting], **setup)
+        tracked = _progress(results, len(waiting), "tasks for a tiny policy", console)
+        for env_id, result in zip(waiting, tracked, strict=True):
+            if isinstance(result, Made):
+                made[env_id] = result
+                extended.add(env_id)
+            else:
+                rejections[_reason(result)] += 1
+                del choosable[env_id]
     if len(chosen) <= config.data.heldout_environments:
         raise ConfigError(
             f"data.heldout_environments must be below the number of learnable environments, got"
             f" {config.data.heldout_environments} of {len(chosen)}; raise synthesis.problems_per_source"
         )
-    results = parallel_map(extend, [made[env_id] for env_id in chosen], **setup)
-    for result in _progress(results, len(chosen), "more tasks", console):
-        if isinstance(result, Made):
-            made[result.spec.env_id] = result
-        else:
-            rejections[_reason(result)] += 1
 
     environments = [made[env_id] for env_id in sorted(made)]
     for one in environments:
@@ -130,8 +141,6 @@ def export(folder: Path, target: Path) -> Path:
 def task_set_digest(config: RunConfig) -> str:
     """Changes with everything that a task set's bytes depend on; the number of workers is not among it."""
     sources = hashlib.sha256(repr(bundle.sources()).encode()).hexdigest()
-    import dataclasses
-
     synthesis = dataclasses.replace(config.synthesis, workers=0)
     return digest(config.seed, config.sandbox, synthesis, config.data, find_artefact().wasm_sha256, sources)
 

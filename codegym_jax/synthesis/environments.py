@@ -72,8 +72,11 @@ class Workshop:
         measured = measure(spec, tasks)
         return Made(problem=problem, spec=spec, tasks=tasks, features=measured, rejections=rejections)
 
-    def extend(self, made: Made) -> Made:
-        """The same environment with up to `tasks_per_learnable_environment` tasks."""
+    def extend(self, made: Made) -> Made | Rejection:
+        """The same environment with `tasks_per_learnable_environment` tiny tasks in place of its own.
+
+        A rejection means that it has fewer than half as many, or that a tiny policy could not learn them.
+        """
         wanted = self.synthesis.tasks_per_learnable_environment
         more = self._run(
             "more_configs",
@@ -81,15 +84,15 @@ class Workshop:
             {"count": wanted, "class_name": made.spec.class_name, "environment": made.spec.source},
         )
         if isinstance(more, Rejection):
-            return replace(made, rejections=(*made.rejections, more))
-        known = {task.config_json for task in made.tasks}
-        tasks, rejections = self._verified(
-            made.spec, [config for config in more["configs"] if canonical_json(config) not in known]
-        )
-        every = (*made.tasks, *tasks)[:wanted]
-        return replace(
-            made, tasks=every, features=measure(made.spec, every), rejections=(*made.rejections, *rejections)
-        )
+            return more
+        tasks, rejections = self._verified(made.spec, more["configs"])
+        if len(tasks) < wanted / 2:
+            detail = f"{len(tasks)} of {wanted}"
+            return Rejection(reason="few_tiny_tasks", detail=detail, subject=made.spec.env_id)
+        measured = measure(made.spec, tasks)
+        if not features.is_learnable(measured):
+            return Rejection(reason="unlearnable_tiny_tasks", subject=made.spec.env_id)
+        return replace(made, tasks=tasks, features=measured, rejections=(*made.rejections, *rejections))
 
     def _run(self, function: str, problem: Problem, more: dict[str, Any]) -> dict[str, Any] | Rejection:
         """One run of the outliner in a fresh guest."""
@@ -167,7 +170,7 @@ def make(problem: Problem) -> Made | Rejection:
     return _workshop.make(problem)
 
 
-def extend(made: Made) -> Made:
+def extend(made: Made) -> Made | Rejection:
     """`Workshop.extend` in this process."""
     assert _workshop is not None
     return _workshop.extend(made)

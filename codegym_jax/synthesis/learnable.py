@@ -1,9 +1,9 @@
 """Which environments a tiny policy can learn, chosen by criteria and never by hand.
 
 A policy of a million parameters and a few hundred tokens copies well, counts by one, and computes nothing.
-An environment qualifies (`features.is_learnable`) when its oracle does no more than that: parameters are
-copied from what was seen, scalars are short, answers are copied or boolean, the solver works out (nearly)
-nothing by itself, tools are few, the course of an episode varies, and half of the tasks take 3 to 16 calls.
+An environment qualifies (`features.is_learnable`) by its tiny tasks, those of few calls with short scalars and
+lists: parameters are copied from what was seen, answers are copied or one of two values, the solver works out
+(nearly) nothing by itself, tools are few, and the course of an episode varies.
 Among those that qualify, `rank` prefers the ones with the least work between calls, and skips near
 duplicates: environments whose workflows share most of their steps.
 """
@@ -34,7 +34,7 @@ def rank(features_of: Mapping[str, Mapping[str, Any]], count: int) -> list[str]:
     booleans = 0
     for env_id in qualified:
         features = features_of[env_id]
-        boolean = features["answer_kind"] == "boolean"
+        boolean = features["tiny"]["answer_kind"] == "boolean"
         if boolean and booleans + 1 > max(1, MAX_BOOLEAN_SHARE * count):
             continue
         if any(similarity(features, features_of[other]) > MAX_SHARED_WORKFLOW for other in chosen):
@@ -48,17 +48,18 @@ def rank(features_of: Mapping[str, Mapping[str, Any]], count: int) -> list[str]:
 
 def difficulty(features: Mapping[str, Any]) -> float:
     """Work per episode that copying does not do, in arbitrary units; 0 is the easiest."""
+    tiny = features["tiny"]
     return (
         features["native_operations"]
-        + 50.0 * features["computed_share"]
-        + 0.25 * max(features["tools"] - 4, 0)
-        + 0.25 * max(features["longest_scalar"] - 2, 0)
-        + 0.25 * features["longest_list"]
-        + 0.05 * abs(median_calls(features) - 9)
+        + 50.0 * tiny["computed_share"]
+        + 0.25 * max(tiny["tools"] - 4, 0)
+        + 0.25 * max(tiny["longest_scalar"] - 2, 0)
+        + 0.25 * tiny["longest_list"]
+        + 0.05 * abs(median_calls(tiny) - 9)
     )
 
 
 def similarity(one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
     """Shared part of two workflows, in [0, 1]."""
-    left, right = set(one["workflow"]), set(other["workflow"])
+    left, right = set(one["tiny"]["workflow"]), set(other["tiny"]["workflow"])
     return len(left & right) / max(len(left | right), 1)

@@ -245,7 +245,9 @@ class _LazyReader(ast.NodeTransformer):
         return _is_name(node, self.parameter)
 
     def _length(self):
-        return _load(self.access.length) if self.access.kind != "mapping" else _parse(f"len({self.access.keys})")
+        return (
+            _load(self.access.length) if self.access.kind != "mapping" else _parse(f"len({self.access.keys})")
+        )
 
     def visit_Name(self, node):
         if node.id != self.parameter:
@@ -278,7 +280,11 @@ class _LazyReader(ast.NodeTransformer):
         if access.kind == "mapping" and isinstance(node.func, ast.Attribute) and self._mine(node.func.value):
             if node.func.attr == "keys" and not node.args:
                 return _load(access.keys)
-            if node.func.attr == "get" and 1 <= len(node.args) <= 2 and isinstance(node.args[0], (ast.Name, ast.Constant)):
+            if (
+                node.func.attr == "get"
+                and 1 <= len(node.args) <= 2
+                and isinstance(node.args[0], (ast.Name, ast.Constant))
+            ):
                 key = self.visit(node.args[0])
                 default = self.visit(node.args[1]) if len(node.args) == 2 else ast.Constant(None)
                 known = ast.Compare(key, [ast.In()], [_load(access.keys)])
@@ -372,8 +378,16 @@ class _LazyReader(ast.NodeTransformer):
         index = None
         if isinstance(iterable, ast.Call) and _is_name(iterable.func, "zip"):
             return self._zipped(target, iterable)
-        if isinstance(iterable, ast.Call) and _is_name(iterable.func, "enumerate") and len(iterable.args) == 1:
-            if isinstance(target, ast.Tuple) and len(target.elts) == 2 and isinstance(target.elts[0], ast.Name):
+        if (
+            isinstance(iterable, ast.Call)
+            and _is_name(iterable.func, "enumerate")
+            and len(iterable.args) == 1
+        ):
+            if (
+                isinstance(target, ast.Tuple)
+                and len(target.elts) == 2
+                and isinstance(target.elts[0], ast.Name)
+            ):
                 index, target = target.elts[0].id, target.elts[1]
                 iterable = iterable.args[0]
         places = self._places(iterable)
@@ -414,7 +428,11 @@ class _LazyReader(ast.NodeTransformer):
             return target, keys, []
         match iterable:
             case ast.Call(func=ast.Attribute(value=inner, attr="items"), args=[]) if self._mine(inner):
-                if isinstance(target, ast.Tuple) and len(target.elts) == 2 and isinstance(target.elts[0], ast.Name):
+                if (
+                    isinstance(target, ast.Tuple)
+                    and len(target.elts) == 2
+                    and isinstance(target.elts[0], ast.Name)
+                ):
                     key, value = target.elts
                     return key, keys, [ast.Assign([value], self.access.item(_load(key.id)))]
         return None

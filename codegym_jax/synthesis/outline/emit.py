@@ -5,13 +5,22 @@ nothing but `self.step`.
 """
 
 import ast
+import copy
 import re
 import textwrap
 
 from codegym_jax.synthesis.outline import names, values
 from codegym_jax.synthesis.outline.normalize import functions, loaded_names
 
-_TYPES = {bool: "bool", int: "int", float: "float", str: "str", list: "list", dict: "dict", type(None): "None"}
+_TYPES = {
+    bool: "bool",
+    int: "int",
+    float: "float",
+    str: "str",
+    list: "list",
+    dict: "dict",
+    type(None): "None",
+}
 
 _MODULE = '''\
 """{title}: tools over a hidden input, made from {code_id} ({license})."""
@@ -24,7 +33,7 @@ import gymnasium
 
 
 class {class_name}(gymnasium.Env):
-    """{statement}"""
+    r"""{statement}"""
 
     def __init__(self, env_str=None):
         super().__init__()
@@ -154,7 +163,7 @@ def class_name(problem, outline):
         used = loaded_names(next(f for f in functions(outline.tree) if f.name == problem.entry))
         helpers = [f.name for f in functions(problem.normalize(False)) if f.name != problem.entry]
         called = [helper for helper in helpers if helper in used] or helpers
-        name = called[-1] if called else problem.projection or "_".join(problem.parameters)
+        name = called[-1] if called else problem.projection or "_".join([*problem.parameters, "problem"])
     return (re.sub("[^A-Za-z]", "", names.pascal(name))[:60] or "Problem") + "Env"
 
 
@@ -196,7 +205,9 @@ def environment(problem, outline, traces, about):
         observe=f"{{{shown}{hidden_key!r}: {problem.hidden!r}}}",
         tools="\n".join(_tool(tool, calls[tool.name]) for tool in used),
         answer_type=" or ".join(types),
-        answer_meaning="the answer." if problem.projection is None else f"the value of `{problem.projection}`.",
+        answer_meaning="the answer."
+        if problem.projection is None
+        else f"the value of `{problem.projection}`.",
         answer=_example(str(sample.answer)),
         solver=_solver(problem, outline, visible),
         examples="\n".join(f"        {trace[0].inputs!r}," for trace in traces[:2]),
@@ -207,7 +218,7 @@ def environment(problem, outline, traces, about):
 def _solver(problem, outline, visible):
     """The body of `solve` up to the answer."""
     nested = _needed_definitions(outline.tree, problem.entry)
-    blocks = [ast.unparse(node) + "\n" for node in nested]
+    blocks = [ast.unparse(_SelfRenamed().visit(copy.deepcopy(node))) + "\n" for node in nested]
     passed = [f"{name}=observed[{name!r}]" for name in visible]
     passed += [f"{name}={ast.unparse(expression)}" for name, expression in outline.arguments.items()]
     observe = "observed = call('Observe')" if visible else "call('Observe')"
@@ -215,6 +226,16 @@ def _solver(problem, outline, visible):
     take = "" if problem.projection is None else f"[{problem.projection!r}]"
     blocks += [observe, *prelude, f"answer = {problem.entry}({', '.join(passed)}){take}"]
     return textwrap.indent("\n".join(blocks), " " * 8)
+
+
+class _SelfRenamed(ast.NodeTransformer):
+    """Classes inside `solve` call their instance `this`, so that `self` is the environment throughout."""
+
+    def visit_Name(self, node):
+        return ast.Name("this", node.ctx) if node.id == "self" else node
+
+    def visit_arg(self, node):
+        return ast.arg("this", node.annotation) if node.arg == "self" else node
 
 
 def _needed_definitions(tree, entry):
@@ -244,15 +265,18 @@ def _tool(tool, calls):
         meaning = tool.details.get(parameter, f"the value of `{parameter}`")
         lines.append(f"            {parameter} ({' or '.join(seen) or 'any'}): {meaning}.")
     returned = sorted({_type(call.result) for call in calls})
-    return _TOOL.format(
-        name=tool.name,
-        signature=tool.signature(),
-        summary=tool.summary,
-        args="\n".join(lines) or "            None",
-        returns="a value of type " + " or ".join(returned),
-        example=_example(values.to_json(calls[0].result)),
-        expression=tool.expression,
-    ).rstrip("\n") + "\n"
+    return (
+        _TOOL.format(
+            name=tool.name,
+            signature=tool.signature(),
+            summary=tool.summary,
+            args="\n".join(lines) or "            None",
+            returns="a value of type " + " or ".join(returned),
+            example=_example(values.to_json(calls[0].result)),
+            expression=tool.expression,
+        ).rstrip("\n")
+        + "\n"
+    )
 
 
 def _type(value):
@@ -267,5 +291,5 @@ def _example(text):
 
 
 def _docstring(text):
-    """Text that may stand inside a docstring, raw or not."""
-    return text.replace("\\", "/").replace('"""', "'''").rstrip('"')
+    """Text that may stand inside a raw docstring."""
+    return text.replace('"""', "'''").rstrip('\\"')

@@ -73,8 +73,12 @@ class Extraction:
                 return ast.IfExp(self._visit(test, lazy), self._visit(body, True), self._visit(orelse, True))
             case ast.Compare(left=left, ops=ops, comparators=others) if not self._is_identity(node):
                 self.operations += 1
-                return ast.Compare(self._visit(left, lazy), ops, [self._choices(other, lazy) for other in others])
-            case ast.Compare(left=ast.Name() as left, ops=[ast.Is() | ast.IsNot()], comparators=[ast.Constant()]):
+                return ast.Compare(
+                    self._visit(left, lazy), ops, [self._choices(other, lazy) for other in others]
+                )
+            case ast.Compare(
+                left=ast.Name() as left, ops=[ast.Is() | ast.IsNot()], comparators=[ast.Constant()]
+            ):
                 return ast.Compare(self._operand(left, lazy), node.ops, node.comparators)
             case ast.Call(func=function, args=arguments, keywords=[]) if not any(
                 isinstance(argument, _NEVER_OPERANDS) for argument in arguments
@@ -96,7 +100,9 @@ class Extraction:
         return ast.Call(function, [self._visit(argument, lazy) for argument in arguments], [])
 
     def _choices(self, node, lazy):
-        if isinstance(node, (ast.List, ast.Tuple, ast.Set)) and all(isinstance(n, ast.Constant) for n in node.elts):
+        if isinstance(node, (ast.List, ast.Tuple, ast.Set)) and all(
+            isinstance(n, ast.Constant) for n in node.elts
+        ):
             return node
         return self._visit(node, lazy)
 

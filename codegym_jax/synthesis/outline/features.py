@@ -9,14 +9,42 @@ import statistics
 
 from codegym_jax.synthesis.outline import values
 
+MAX_TINY_CALLS = 24  # of a task that a tiny policy may meet, `Done` included
+MAX_TINY_SCALAR = 4  # characters of JSON, quotes apart; true, false and null are always short
+MAX_TINY_LIST = 8  # items
+MIN_TINY_TASKS = 6  # an environment with fewer in its sample is not judged
 CONSTANTS = {values.to_json(value) for value in (0, 1, -1, 2, "", " ", True, False, None, 0.0, 1.0)}
 
 
 def measure(episodes):
-    """Features of one environment.
+    """Features of one environment: those of `measure_all`, and under `tiny` those of its tiny tasks alone.
 
     Args:
       episodes: one list of steps a task, from `Observe` (if any) to `Done`.
+    """
+    return measure_all(episodes) | {"tiny": measure_all([steps for steps in episodes if is_tiny(steps)])}
+
+
+def is_tiny(steps):
+    """Whether a task fits a policy with a small context and vocabulary: few calls, short scalars and lists."""
+    if len(steps) > MAX_TINY_CALLS:
+        return False
+    seen = [
+        [parameters, result if name != "Observe" else _shown(result)] for name, parameters, result in steps
+    ]
+    return _longest_scalar(seen) <= MAX_TINY_SCALAR and max(map(_longest_list, _parts(seen))) <= MAX_TINY_LIST
+
+
+def _parts(seen):
+    return [part for pair in seen for part in (*pair[0].values(), pair[1])]
+
+
+def _shown(observed):
+    return {name: value for name, value in observed.items() if not name.startswith("hidden")}
+
+
+def measure_all(episodes):
+    """Features of a set of tasks.
 
     Returns:
       A JSON-able dict:
@@ -24,7 +52,7 @@ def measure(episodes):
         oracle_calls: their numbers of calls, sorted.
         computed_share: of the scalars in parameters (`Done` apart), those never seen before in a result or
           a parameter, nor constants, nor one more or less than an earlier parameter.
-        answer_kind: `boolean`, `copied` (made of seen scalars in every task), or `computed`.
+        answer_kind: `boolean` (one of two values), `copied` (made of seen scalars in every task), or `computed`.
         longest_scalar: in characters of JSON, over parameters and results.
         longest_list: items of the longest list in parameters and results.
         answers: how many distinct ones; top_answer_share: share of the commonest.
@@ -54,9 +82,11 @@ def measure(episodes):
             reader.read(parameters, result)
             if name != "Observe":
                 longest_scalar = max(longest_scalar, _longest_scalar([parameters, result]))
-                longest_list = max(longest_list, _longest_list(result), *map(_longest_list, parameters.values()), 0)
+                longest_list = max(
+                    longest_list, _longest_list(result), *map(_longest_list, parameters.values()), 0
+                )
             else:
-                longest_scalar = max(longest_scalar, _longest_scalar([v for k, v in result.items() if k != "hidden"]))
+                longest_scalar = max(longest_scalar, _longest_scalar(_shown(result)))
         trigrams |= {" ".join(shapes[i : i + 3]) for i in range(len(shapes) - 2)}
         sequences.add(tuple(step[0] for step in steps))
     commonest = max(map(answers.count, set(answers)), default=0)
@@ -64,7 +94,11 @@ def measure(episodes):
         "tasks": len(episodes),
         "oracle_calls": sorted(len(steps) for steps in episodes),
         "computed_share": round(computed / max(scalars, 1), 4),
-        "answer_kind": "computed" if "computed" in kinds else "copied" if "copied" in kinds else "boolean",
+        "answer_kind": "boolean"
+        if len(set(answers)) <= 2
+        else "computed"
+        if "computed" in kinds
+        else "copied",
         "longest_scalar": longest_scalar,
         "longest_list": longest_list,
         "answers": len(set(answers)),
@@ -93,7 +127,15 @@ def _is_native(node, nested):
     match node:
         case ast.Compare(ops=[ast.Is() | ast.IsNot()]):
             return False
-        case ast.BinOp() | ast.Compare() | ast.BoolOp() | ast.IfExp() | ast.Slice() | ast.Lambda() | ast.ClassDef():
+        case (
+            ast.BinOp()
+            | ast.Compare()
+            | ast.BoolOp()
+            | ast.IfExp()
+            | ast.Slice()
+            | ast.Lambda()
+            | ast.ClassDef()
+        ):
             return True
         case ast.Dict() | ast.Set() | ast.DictComp() | ast.SetComp() | ast.Try():
             return True
@@ -134,20 +176,27 @@ class _Reader:
             return "again"
         if text in CONSTANTS:
             return "constant"
-        if isinstance(value, int) and {values.to_json(value - 1), values.to_json(value + 1)} & self.parameters:
+        if (
+            isinstance(value, int)
+            and {values.to_json(value - 1), values.to_json(value + 1)} & self.parameters
+        ):
             return "next"
         return "computed"
 
 
 def _answer_kind(answer, reader):
-    if isinstance(answer, bool):
-        return "boolean"
     known = reader.results | CONSTANTS
     return "copied" if all(values.to_json(value) in known for value in values.scalars(answer)) else "computed"
 
 
 def _longest_scalar(value):
-    return max((len(values.to_json(scalar)) - 2 * isinstance(scalar, str) for scalar in values.scalars(value)), default=0)
+    return max((_width(scalar) for scalar in values.scalars(value)), default=0)
+
+
+def _width(scalar):
+    if scalar is None or isinstance(scalar, bool):
+        return 1
+    return len(values.to_json(scalar)) - 2 * isinstance(scalar, str)
 
 
 def _longest_list(value):
@@ -159,17 +208,15 @@ def _longest_list(value):
 
 
 def is_learnable(features):
-    """Whether a tiny policy with a small vocabulary can learn an environment: by copying, not by computing."""
-    short = [calls for calls in features["oracle_calls"] if 3 <= calls <= 16]
+    """Whether a tiny policy can learn an environment's tiny tasks: by copying and counting, not by computing."""
+    tiny = features["tiny"]
     return (
-        features["computed_share"] <= 0.02
+        tiny["tasks"] >= MIN_TINY_TASKS
         and features["native_operations"] <= 4
-        and features["answer_kind"] in ("boolean", "copied")
-        and features["longest_scalar"] <= 5
-        and features["longest_list"] <= 8
-        and features["tools"] <= 8
-        and features["answers"] >= (2 if features["answer_kind"] == "boolean" else 3)
-        and features["top_answer_share"] <= 0.85
-        and features["sequences"] >= 3
-        and len(short) >= 0.5 * features["tasks"]
+        and tiny["computed_share"] <= 0.02
+        and tiny["answer_kind"] in ("boolean", "copied")
+        and tiny["tools"] <= 8
+        and tiny["answers"] >= 2
+        and tiny["top_answer_share"] <= 0.85
+        and tiny["sequences"] >= 3
     )

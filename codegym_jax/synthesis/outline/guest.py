@@ -17,7 +17,11 @@ STRATEGIES = (
     Strategy(helpers=False, everywhere=True),
     Strategy(lazy=False, loops=False),
 )  # of two equally good outlines, the earlier strategy's is kept
-TRACED_SAMPLES = 16
+GOOD_ENOUGH = (True, True, 0.0, -1)  # a rank at which no further strategy is tried
+TRACED_SAMPLES = 12
+MIN_TOOLS = 4
+CANDIDATES_PER_CONFIG = 4
+MAX_ANSWER_SHARE = 0.7  # of the commonest answer among the tiny tasks
 DRAWN_SEEDS = 48
 MIN_SAMPLES = 10
 
@@ -37,15 +41,16 @@ def synthesize(argument_json):
 
 
 def more_configs(argument_json):
-    """More configs for an environment.
+    """Configs of tiny tasks (`features.is_tiny`) for an environment.
 
     Takes what `synthesize` takes and the environment's `class_name`, `environment` (source) and `count`.
     Returns `configs`, spread over the numbers of oracle calls and over the answers.
     """
     about = json.loads(argument_json)
-    problem, samples = _samples(about, about["count"] * 5)
+    problem, samples = _samples(about, about["count"] * CANDIDATES_PER_CONFIG)
     oracle = _Oracle(about["environment"], about["class_name"])
-    return json.dumps({"configs": _spread(oracle, samples, about, about["count"])})
+    configs = _spread(oracle, samples, about, 2 * about["count"], wanted=features.is_tiny)
+    return json.dumps({"configs": _balanced(configs, problem.answer)[: about["count"]]})
 
 
 def _synthesize(about):
@@ -55,26 +60,35 @@ def _synthesize(about):
     problem.hidden = hidden_parameters([sample.inputs for sample in samples])
     if not problem.hidden:
         raise Unusable("nothing to hide")
-    chosen, reason = None, "no sound set of tools"
-    tried = set()
+    candidates, reason = [], "no sound set of tools"
     has_helpers = len(functions(problem.normalize(True))) > 1
     for strategy in STRATEGIES:
-        if not (strategy.helpers or has_helpers) or (chosen is not None and chosen["rank"][:2] == [True, True]
-                                                     and chosen["rank"][3] >= -1):
+        if not (strategy.helpers or has_helpers):
             continue
         try:
-            candidate = _candidate(problem, strategy, samples, about, tried)
+            candidate = _candidate(problem, strategy, samples, about)
         except Unusable as unusable:
             reason = str(unusable)
             continue
         except (SyntaxError, ValueError) as error:
-            reason = f"outline fails: {type(error).__name__}"
+            reason = f"outline fails with {type(error).__name__}"
             continue
-        if candidate is not None and (chosen is None or candidate["rank"] > chosen["rank"]):
-            chosen = candidate
-    if chosen is None:
-        raise Unusable(reason)
-    return chosen
+        candidates.append(candidate)
+        if candidate["rank"] >= GOOD_ENOUGH:
+            break
+    for candidate in sorted(candidates, key=lambda candidate: candidate["rank"], reverse=True):
+        try:
+            configs = _accepted_configs(candidate, samples, about)
+        except Unusable as unusable:
+            reason = str(unusable)
+            continue
+        return {
+            "class_name": candidate["class_name"],
+            "source": candidate["source"],
+            "statement": _statement(problem, about),
+            "configs": configs,
+        }
+    raise Unusable(reason)
 
 
 def _samples(about, count):
@@ -83,7 +97,9 @@ def _samples(about, count):
     source = random.Random(about["seed"])
     seen = set()
     if about.get("generator"):
-        base = list(inputs.generated(problem, about["generator"], range(DRAWN_SEEDS if count < 100 else 2 * count)))
+        base = list(
+            inputs.generated(problem, about["generator"], range(DRAWN_SEEDS if count < 100 else 2 * count))
+        )
         more = inputs.shortened
     else:
         base = inputs.mined(problem, about["test"])
@@ -136,45 +152,55 @@ def _projection(answers, max_chars):
     return max(keys, key=lambda key: len({values.to_json(answer[key]) for answer in answers}))
 
 
-def _candidate(problem, strategy, samples, about, tried):
-    """The environment that a strategy gives, with its rank; None when an equal one was tried."""
+def _candidate(problem, strategy, samples, about):
+    """The environment that a strategy gives, with its rank; the higher the better.
+
+    Raises:
+      Unusable: with the reason, when it gives none worth having.
+    """
     traced = samples[:: max(len(samples) // TRACED_SAMPLES, 1)][:TRACED_SAMPLES]
     result, traces = outline(problem, strategy, traced)
-    class_name, source = environment(problem, result, traces, about)
-    if source in tried:
-        return None
-    tried.add(source)
-    if not any(call.tool for _, log in traces for call in log if result.tools[call.tool].kind != "access"):
+    operations = sorted(sum(result.tools[call.tool].kind != "access" for call in log) for _, log in traces)
+    if not operations[-1]:
         raise Unusable("no operation left for a tool")
-    operations = sorted(
-        sum(result.tools[call.tool].kind != "access" for call in log) for _, log in traces
-    )
     if operations[len(operations) // 2] < 1:
         raise Unusable("operations are rarely used")
-    oracle = _Oracle(source, class_name)
-    configs = _spread(oracle, samples, about, about["tasks"])
-    if len(configs) < MIN_SAMPLES:
-        raise Unusable(oracle.reason or "few tasks within bounds")
-    measured = features.of_source(source) | features.measure([oracle.episodes[values.to_json(config)] for config in configs])
-    if measured["answers"] < (2 if measured["answer_kind"] == "boolean" else 3):
-        raise Unusable("few distinct answers")
-    if measured["tools"] < 4:
-        raise Unusable("fewer than 4 tools")
-    if measured["sequences"] == 1:
-        raise Unusable("one fixed sequence of calls")
-    rank = [
+    class_name, source = environment(problem, result, traces, about)
+    measured = features.of_source(source) | features.measure([_steps(problem, *trace) for trace in traces])
+    rank = (
         features.is_learnable(measured),
         measured["answer_kind"] != "computed",
         -round(measured["computed_share"], 2),
         -measured["native_operations"],
-    ]
-    return {
-        "class_name": class_name,
-        "source": source,
-        "statement": _statement(problem, about),
-        "configs": configs,
-        "rank": rank,
-    }
+    )
+    return {"class_name": class_name, "source": source, "rank": rank}
+
+
+def _steps(problem, sample, log):
+    """The steps of a traced run, as the environment's oracle will make them."""
+    shown = {name: value for name, value in sample.inputs.items() if name not in problem.hidden}
+    steps = [("Observe", {}, shown)] + [(call.tool, call.arguments, call.result) for call in log]
+    return [*steps, ("Done", {"answer": sample.answer}, None)]
+
+
+def _accepted_configs(candidate, samples, about):
+    """Configs of a candidate on which its oracle succeeds.
+
+    Raises:
+      Unusable: with the reason, when they are too few or too alike.
+    """
+    oracle = _Oracle(candidate["source"], candidate["class_name"])
+    configs = _spread(oracle, samples, about, about["tasks"])
+    if len(configs) < MIN_SAMPLES:
+        raise Unusable(oracle.reason or "few tasks within bounds")
+    measured = features.measure([oracle.episodes[values.to_json(config)] for config in configs])
+    if measured["answers"] < (2 if measured["answer_kind"] == "boolean" else 3):
+        raise Unusable("few distinct answers")
+    if measured["tools"] < MIN_TOOLS:
+        raise Unusable("few tools")
+    if measured["sequences"] == 1:
+        raise Unusable("one fixed sequence of calls")
+    return configs
 
 
 def _statement(problem, about):
@@ -226,22 +252,34 @@ class _Oracle:
         return steps
 
 
-def _spread(oracle, samples, about, count):
+def _spread(oracle, samples, about, count, wanted=lambda steps: True):
     """Up to `count` configs on which the oracle succeeds, spread over call counts and answers."""
     groups = {}
     for sample in samples:
         steps = oracle.run(sample.inputs, about["max_calls"])
-        if steps is not None and about["min_calls"] <= len(steps) <= about["max_calls"]:
-            key = (len(steps), values.to_json(sample.answer))
-            groups.setdefault(key[0], {}).setdefault(key[1], []).append(sample.inputs)
-    queues = []
-    for calls in sorted(groups):
-        by_answer = [list(group) for group in groups[calls].values()]
-        queues.append([item for turn in _zip_longest(by_answer) for item in turn])
-    chosen = [item for turn in _zip_longest(queues) for item in turn]
-    return chosen[:count]
+        if steps is not None and about["min_calls"] <= len(steps) <= about["max_calls"] and wanted(steps):
+            answers = groups.setdefault(len(steps), {})
+            answers.setdefault(values.to_json(sample.answer), []).append(sample.inputs)
+    queues = [_taking_turns(list(groups[calls].values())) for calls in sorted(groups)]
+    return _taking_turns(queues)[:count]
 
 
-def _zip_longest(lists):
-    for number in range(max(map(len, lists), default=0)):
-        yield [items[number] for items in lists if number < len(items)]
+def _taking_turns(queues):
+    """The items of all queues: the first of each, the second of each, and so on."""
+    longest = max(map(len, queues), default=0)
+    return [queue[number] for number in range(longest) for queue in queues if number < len(queue)]
+
+
+def _balanced(configs, answer_of):
+    """The configs without those, last first, that give one answer more than `MAX_ANSWER_SHARE` of them."""
+    answers = [values.to_json(answer_of(config)) for config in configs]
+    commonest = max(answers, key=answers.count, default=None)
+    others = len(answers) - answers.count(commonest)
+    allowed = max(int(others * MAX_ANSWER_SHARE / (1 - MAX_ANSWER_SHARE)), 1)
+    kept = []
+    for config, answer in zip(configs, answers, strict=True):
+        if answer == commonest:
+            allowed -= 1
+        if answer != commonest or allowed >= 0:
+            kept.append(config)
+    return kept

@@ -108,7 +108,9 @@ class _Pool:
     """The values that one parameter was seen to take, and variations of them."""
 
     def __init__(self, seen):
-        self.scalars = [value for value in values.scalars(seen) if len(str(value)) <= 3] or list(values.scalars(seen))
+        self.scalars = [value for value in values.scalars(seen) if len(str(value)) <= 3] or list(
+            values.scalars(seen)
+        )
         self.items = [item for value in seen if isinstance(value, list) for item in value]
         self.characters = "".join(value for value in values.scalars(seen) if isinstance(value, str))
 
@@ -116,14 +118,20 @@ class _Pool:
         if isinstance(value, bool) or value is None:
             return source.choice(self.scalars)
         if isinstance(value, int):
-            return source.choice([self._number(value, source), value + source.randint(-2, 2), abs(value) // 2])
+            return source.choice(
+                [self._number(value, source), value + source.randint(-2, 2), abs(value) // 2]
+            )
         if isinstance(value, float):
-            return source.choice([self._number(value, source), round(value + source.choice([-1, -0.5, 0.5, 1]), 2)])
+            return source.choice(
+                [self._number(value, source), round(value + source.choice([-1, -0.5, 0.5, 1]), 2)]
+            )
         if isinstance(value, str):
             return self._text(value, source)
         if isinstance(value, list):
             return self._list(value, source)
-        return {key: self.varied(item, source) if source.random() < 0.3 else item for key, item in value.items()}
+        return {
+            key: self.varied(item, source) if source.random() < 0.3 else item for key, item in value.items()
+        }
 
     def _number(self, value, source):
         alike = [scalar for scalar in self.scalars if type(scalar) is type(value)]

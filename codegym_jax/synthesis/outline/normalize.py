@@ -21,9 +21,32 @@ def clean(source):
     tree = ast.parse(source)
     tree.body = [node for node in tree.body if not _is_main_guard(node)]
     for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(node) is not None:
+        if (
+            isinstance(node, (ast.Module, ast.FunctionDef, ast.ClassDef))
+            and ast.get_docstring(node) is not None
+        ):
             node.body = node.body[1:] or [ast.Pass()]
-    return tree
+    return _WithoutFormattedStrings().visit(tree)
+
+
+class _WithoutFormattedStrings(ast.NodeTransformer):
+    """f-strings as `format` calls: the source of an f-string does not parse under every Python."""
+
+    def visit_JoinedStr(self, node):
+        template, arguments = "", []
+        for part in node.values:
+            if isinstance(part, ast.Constant):
+                template += part.value.replace("{", "{{").replace("}", "}}")
+                continue
+            spec = part.format_spec.values if part.format_spec is not None else []
+            if not all(isinstance(piece, ast.Constant) for piece in spec):
+                return self.generic_visit(node)
+            template += "{" + (f"!{chr(part.conversion)}" if part.conversion > 0 else "")
+            template += (":" + "".join(piece.value for piece in spec) if spec else "") + "}"
+            arguments.append(self.visit(part.value))
+        if not arguments:
+            return ast.Constant("".join(part.value for part in node.values))
+        return ast.Call(ast.Attribute(ast.Constant(template), "format", ast.Load()), arguments, [])
 
 
 def normalize(source, entry, hidden, loops=True):
@@ -69,7 +92,9 @@ def bound_names(tree):
 
 def loaded_names(tree):
     """Every name that the tree reads somewhere."""
-    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    return {
+        node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+    }
 
 
 def _is_main_guard(node):
@@ -80,7 +105,9 @@ def _lift_nested_functions(tree):
     """Moves imports and closed nested functions of top-level functions to module level."""
     lifted = []
     for function in functions(tree):
-        outside = bound_names(ast.Module([n for n in tree.body if n is not function], [])) | set(dir(builtins))
+        outside = bound_names(ast.Module([n for n in tree.body if n is not function], [])) | set(
+            dir(builtins)
+        )
         module = set()
         for node in tree.body:
             module |= {node.name} if isinstance(node, (ast.FunctionDef, ast.ClassDef)) else bound_names(node)
@@ -117,7 +144,9 @@ def _inline_constants(tree, function):
     parameters = {node.arg for node in ast.walk(function) if isinstance(node, ast.arg)}
     constants = {}
     for node in [*tree.body, *function.body]:
-        if not (isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name)):
+        if not (
+            isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name)
+        ):
             continue
         name = node.targets[0].id
         here = node in function.body
@@ -134,9 +163,9 @@ def _inline_constants(tree, function):
                 return ast.copy_location(copy.deepcopy(constants[node.id].value), node)
             return node
 
-    function.body = [
-        Inline().visit(node) for node in function.body if node not in constants.values()
-    ] or [ast.Pass()]
+    function.body = [Inline().visit(node) for node in function.body if node not in constants.values()] or [
+        ast.Pass()
+    ]
 
 
 def _is_constant(node):
@@ -154,7 +183,9 @@ def _membership_only(function):
         for node in ast.walk(function)
         if isinstance(node, ast.Compare) and isinstance(node.ops[0], (ast.In, ast.NotIn))
     }
-    reads = [node for node in ast.walk(function) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)]
+    reads = [
+        node for node in ast.walk(function) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+    ]
     return {node.id for node in reads} - {node.id for node in reads if id(node) not in sides}
 
 
@@ -201,7 +232,9 @@ class _Loops:
     def early_return(self, node):
         """`return any(...)` and `return all(...)` as a loop that returns as soon as it knows."""
         match node:
-            case ast.Return(value=ast.Call(func=ast.Name(id="any" | "all" as kind), args=[argument], keywords=[])):
+            case ast.Return(
+                value=ast.Call(func=ast.Name(id="any" | "all" as kind), args=[argument], keywords=[])
+            ):
                 generator = _as_generator(argument)
                 if generator is None or len(generator.generators) > 1:
                     return None
@@ -236,14 +269,20 @@ class _Loops:
             node.left = self.expression(node.left)
             node.comparators[0] = self.expression(node.comparators[0])
         else:
-            if isinstance(node, ast.Call) and len(node.args) == 1 and isinstance(node.args[0], ast.GeneratorExp):
+            if (
+                isinstance(node, ast.Call)
+                and len(node.args) == 1
+                and isinstance(node.args[0], ast.GeneratorExp)
+            ):
                 if names.of_expression(node.func) in ("join", "sorted", "set", "tuple"):
                     node.args = [self.collect(node.args[0], None)]
             for field, value in ast.iter_fields(node):
                 if isinstance(value, ast.expr):
                     setattr(node, field, self.expression(value))
                 elif isinstance(value, list):
-                    setattr(node, field, [self.expression(v) if isinstance(v, ast.expr) else v for v in value])
+                    setattr(
+                        node, field, [self.expression(v) if isinstance(v, ast.expr) else v for v in value]
+                    )
                     for keyword in value:
                         if isinstance(keyword, ast.keyword):
                             keyword.value = self.expression(keyword.value)
@@ -264,14 +303,16 @@ class _Loops:
                 return self.search(kind == "any", generator, target)
             case ast.Call(func=ast.Name(id="list"), args=[ast.GeneratorExp() as generator], keywords=[]):
                 return self.collect(generator, target)
-            case ast.Call(func=ast.Name(id="list"), args=[ast.Call(func=ast.Name(id="filter" | "map"))], keywords=[]):
+            case ast.Call(
+                func=ast.Name(id="list"), args=[ast.Call(func=ast.Name(id="filter" | "map"))], keywords=[]
+            ):
                 generator = _as_generator(node.args[0])
                 return None if generator is None else self.collect(generator, target)
             case ast.ListComp():
                 return self.collect(node, target)
-            case ast.Compare(left=left, ops=[ast.In() | ast.NotIn() as operator], comparators=[ast.Name(id=name)]) if (
-                name in self.hidden
-            ):
+            case ast.Compare(
+                left=left, ops=[ast.In() | ast.NotIn() as operator], comparators=[ast.Name(id=name)]
+            ) if name in self.hidden:
                 item = self.fresh(f"{name}_item")
                 test = ast.Compare(_load(item), [ast.Eq()], [self.expression(left)])
                 generator = _generator(test, item, node.comparators[0])
@@ -299,7 +340,10 @@ class _Loops:
 
         if clashing:
             first = generator.generators[0]
-            outside, first.iter = first.iter, ast.Constant(None)  # the first iterable is read outside the scope
+            outside, first.iter = (
+                first.iter,
+                ast.Constant(None),
+            )  # the first iterable is read outside the scope
             Rename().visit(generator)
             first.iter = outside
         return generator

@@ -7,7 +7,19 @@ from codegym_jax.synthesis.outline import names
 from codegym_jax.synthesis.outline.expressions import Extraction, with_names
 from codegym_jax.synthesis.outline.tools import Tool
 
-_STRUCTURAL = {"range", "enumerate", "zip", "isinstance", "print", "list", "set", "dict", "tuple", "reversed", "call"}
+_STRUCTURAL = {
+    "range",
+    "enumerate",
+    "zip",
+    "isinstance",
+    "print",
+    "list",
+    "set",
+    "dict",
+    "tuple",
+    "reversed",
+    "call",
+}
 _CANDIDATES = (ast.BinOp, ast.Compare, ast.BoolOp, ast.Call, ast.UnaryOp, ast.IfExp)
 
 
@@ -90,7 +102,9 @@ class Outliner(ast.NodeTransformer):
         target = node.targets[0]
         hint = self._hint
         self._hint = (
-            names.of_expression(target) if isinstance(target, (ast.Name, ast.Attribute, ast.Subscript)) else None
+            names.of_expression(target)
+            if isinstance(target, (ast.Name, ast.Attribute, ast.Subscript))
+            else None
         )
         node.value = self.visit(node.value)
         self._hint = hint
@@ -151,7 +165,9 @@ class Outliner(ast.NodeTransformer):
     def _helper_call(self, node):
         function = self.helpers[node.func.id]
         parameters = [argument.arg for argument in function.args.args]
-        if any(isinstance(argument, ast.Starred) for argument in node.args) or len(node.args) > len(parameters):
+        if any(isinstance(argument, ast.Starred) for argument in node.args) or len(node.args) > len(
+            parameters
+        ):
             return None
         if any(keyword.arg not in parameters for keyword in node.keywords):
             return None
@@ -163,7 +179,9 @@ class Outliner(ast.NodeTransformer):
             optional = renamed[len(renamed) - len(function.args.defaults) :]
             defaults = dict(zip(optional, map(ast.unparse, function.args.defaults), strict=True))
             call = f"{function.name}({', '.join(renamed)})"
-            self.tools[name] = Tool(name, "helper", renamed, call, f"{names.title(function.name)}.", defaults=defaults)
+            self.tools[name] = Tool(
+                name, "helper", renamed, call, f"{names.title(function.name)}.", defaults=defaults
+            )
             self.sites[name] = {key}
         arguments = [ast.keyword(names.snake(p), a) for p, a in zip(parameters, node.args, strict=False)]
         arguments += [ast.keyword(names.snake(keyword.arg), keyword.value) for keyword in node.keywords]

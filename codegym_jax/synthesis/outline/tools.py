@@ -26,7 +26,9 @@ class Tool:
 
     def signature(self):
         """The parameters as in a definition, `self` first."""
-        optional = [f"{name}={self.defaults[name]}" if name in self.defaults else name for name in self.parameters]
+        optional = [
+            f"{name}={self.defaults[name]}" if name in self.defaults else name for name in self.parameters
+        ]
         return ", ".join(["self", *optional])
 
     def compiled(self, namespace):

@@ -17,7 +17,7 @@ from codegym_jax.synthesis.outline.tools import Tool
 MAX_CALLS = 600  # of one solver run while tracing; more is given up
 MAX_ARGUMENT_CHARS = 160
 MAX_RESULT_CHARS = 300
-MAX_PURITY_CHECKS = 60  # per tool: recomputations from round-tripped arguments
+MAX_CHECKS = 60  # calls of one tool that are watched; a sound tool is trusted afterwards
 MAX_ROUNDS = 10
 MAX_OPERATIONS = 8
 TYPICAL_CALLS = 150  # a longer median drops the busiest expression
@@ -86,7 +86,12 @@ class Outline:
             and function.name != problem.entry
             and f"helper: {function.name}" not in bans
             and not function.decorator_list
-            and not (function.args.vararg or function.args.kwarg or function.args.kwonlyargs or function.args.posonlyargs)
+            and not (
+                function.args.vararg
+                or function.args.kwarg
+                or function.args.kwonlyargs
+                or function.args.posonlyargs
+            )
         }
         reading = Reading(tree, problem.entry, accesses, frozenset(helpers), strategy.lazy)
         outliner = Outliner(helpers, bans, strategy.everywhere, {"Observe", "Done"})
@@ -111,7 +116,10 @@ class Outline:
         passed = [f"{name}=inputs[{name!r}]" for name in visible]
         passed += [f"{name}={ast.unparse(expression)}" for name, expression in self.arguments.items()]
         lines = [ast.unparse(self.tree), "def run_outline(inputs):"]
-        lines += [f"    global {statement.targets[0].id}\n    {ast.unparse(statement)}" for statement in self.prelude]
+        lines += [
+            f"    global {statement.targets[0].id}\n    {ast.unparse(statement)}"
+            for statement in self.prelude
+        ]
         lines += [f"    return {self.problem.entry}({', '.join(passed)})"]
         code = compile("\n".join(lines), "<outline>", "exec")
 
@@ -140,8 +148,10 @@ class Outline:
             if len(log) >= MAX_CALLS:
                 raise TooManyCalls
             result = checks.checked(name, holder, arguments)
-            log.append(Call(name, _recorded(arguments), _recorded(result)))
-            return copy.deepcopy(result)
+            log.append(
+                Call(name, {key: _recorded(value) for key, value in arguments.items()}, _recorded(result))
+            )
+            return copy.deepcopy(result) if isinstance(result, (list, dict)) else result
 
         answer = self.problem.answer_of(self._run(sample.inputs, call))
         return log, answer
@@ -149,6 +159,8 @@ class Outline:
 
 def _recorded(value):
     """The value as it comes back from JSON, or as it is when it is not JSON and its tool will be banned."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
     try:
         return values.round_trip(value)
     except (TypeError, ValueError, RecursionError):
@@ -182,8 +194,9 @@ class Checks:
     def checked(self, name, holder, arguments):
         """The tool's result; what is wrong with the tool goes to `faults`."""
         function = self._functions[name]
-        if self._kinds[name] == "access":
-            return values.round_trip(function(holder, **arguments))
+        if self._kinds[name] == "access" or self._checked[name] >= MAX_CHECKS:
+            return function(holder, **arguments)
+        self._checked[name] += 1
         try:
             before = values.to_json(arguments)
         except (TypeError, ValueError):
@@ -206,8 +219,7 @@ class Checks:
             self._fault(name, "result changes in JSON")
         if len(before) > MAX_ARGUMENT_CHARS or len(text) > MAX_RESULT_CHARS:
             self._fault(name, "long values")
-        if name not in self.faults and self._checked[name] < MAX_PURITY_CHECKS:
-            self._checked[name] += 1
+        if name not in self.faults:
             if not values.same(function(holder, **values.round_trip(arguments)), result):
                 self._fault(name, "depends on more than its arguments")
         return result
@@ -280,7 +292,11 @@ def shortcuts(result, traces):
             seen = hits.setdefault(call.tool, [0, 0])
             seen[0] += 1
             arguments = {values.to_json(value) for value in call.arguments.values()}
-            if counts[call.tool] == 1 and not (arguments & worked_out) and _is_answer(call.result, sample.answer):
+            if (
+                counts[call.tool] == 1
+                and not (arguments & worked_out)
+                and _is_answer(call.result, sample.answer)
+            ):
                 seen[1] += 1
             if counts[call.tool] > 1 and not isinstance(call.result, bool):
                 worked_out.add(values.to_json(call.result))
