@@ -163,6 +163,5 @@ def _reason(result: Rejection | WorkerFailure) -> str:
 
 def _progress(results: Iterable[_Item], total: int, title: str, console: Console) -> Iterator[_Item]:
     """The results with a progress bar, which is silent when the console is no terminal."""
-    return track(
-        results, description=title, total=total, console=console, transient=True, disable=not console.is_terminal
-    )
+    silent = not console.is_terminal
+    return iter(track(results, title, total=total, console=console, transient=True, disable=silent))

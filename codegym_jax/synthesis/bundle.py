@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 PACKAGE = "codegym_jax.synthesis.outline"
 MODULES = (
-    "values", "names", "tools", "normalize", "access", "expressions", "rewrite", "problem", "features", "inputs",
-    "trace", "emit", "guest",
+    "values", "names", "tools", "normalize", "access", "expressions", "rewrite", "problem", "features",
+    "inputs", "trace", "emit", "guest",
 )  # fmt: skip
 
-_LOADER = '''
+_LOADER = """
 import base64, marshal, sys, types
 
 def _install(codes):
@@ -29,7 +29,7 @@ def _install(codes):
 
 _install({codes!r})
 from {package}.guest import more_configs, synthesize
-'''
+"""
 
 
 def sources() -> list[tuple[str, str]]:

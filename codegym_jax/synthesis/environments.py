@@ -117,7 +117,9 @@ class Workshop:
             return Rejection(reason=trap.error.value, detail=trap.detail, subject=problem.code_id)
         except GuestError as error:
             kind = str(error).partition(":")[0]
-            return Rejection(reason=f"solution_raises_{kind}", detail=str(error)[:200], subject=problem.code_id)
+            return Rejection(
+                reason=f"solution_raises_{kind}", detail=str(error)[:200], subject=problem.code_id
+            )
         finally:
             guest.close()
         if "reason" in result:

@@ -1,9 +1,9 @@
 """Which environments a tiny policy can learn, chosen by criteria and never by hand.
 
 A policy of a million parameters and a few hundred tokens copies well, counts by one, and computes nothing.
-An environment qualifies (`features.is_learnable`) by its tiny tasks, those of few calls with short scalars and
-lists: parameters are copied from what was seen, answers are copied or one of two values, the solver works out
-(nearly) nothing by itself, tools are few, and the course of an episode varies.
+An environment qualifies (`features.is_learnable`) by its tiny tasks, those of few calls with short scalars
+and lists: parameters are copied from what was seen, answers are copied or one of two values, the solver
+works out (nearly) nothing by itself, tools are few, and the course of an episode varies.
 Among those that qualify, `rank` prefers the ones with the least work between calls, and skips near
 duplicates: environments whose workflows share most of their steps.
 """

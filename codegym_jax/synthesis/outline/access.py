@@ -2,6 +2,8 @@
 
 import ast
 import copy
+from collections.abc import Container
+from typing import Any, TypeGuard
 
 from codegym_jax.synthesis.outline import names
 from codegym_jax.synthesis.outline.normalize import bound_names, functions, loaded_names
@@ -11,11 +13,14 @@ MAX_CHARS_ONE_BY_ONE = 48  # longer texts are read in chunks
 CHUNK_CHARS = 16
 
 
+_Loop = tuple[ast.expr, ast.expr, list[ast.stmt]]  # target, iterable, first statements of the body
+
+
 class NotLazy(Exception):
     """The solver uses a hidden input in a way that needs the whole of it."""
 
 
-def hidden_parameters(samples):
+def hidden_parameters(samples: list[dict[str, Any]]) -> list[str]:
     """The inputs to hide: containers, and texts that do not look like the choice of a mode."""
     hidden = []
     for name in samples[0]:
@@ -34,7 +39,7 @@ def hidden_parameters(samples):
 class Access:
     """The tools that read one hidden input."""
 
-    def __init__(self, name, values):
+    def __init__(self, name: str, values: list[Any]):
         """Chooses the granularity by the sample `values`.
 
         Raises:
@@ -56,26 +61,26 @@ class Access:
         lengths = [len(value) for value in values if kind is str]
         self.chunked = bool(lengths) and sum(lengths) / len(lengths) > MAX_CHARS_ONE_BY_ONE
 
-    def count_tool(self):
+    def count_tool(self) -> str:
         """The name of the tool that tells how much there is to read."""
         if self.kind == "mapping":
             return f"Get{self.word}Keys"
         return f"Get{self.word}{'RowCount' if self.is_table else 'Length'}"
 
-    def item_tool(self):
+    def item_tool(self) -> str:
         """The name of the tool that reads one item."""
         part = {"text": "Char", "mapping": "Value"}.get(self.kind, "Row" if self.is_table else "Item")
         return f"Get{self.word}{part}"
 
-    def item(self, index):
+    def item(self, index: ast.expr) -> ast.Call:
         """The call that reads the item at `index`, an expression."""
         return _call(self.item_tool(), **{"key" if self.kind == "mapping" else "index": index})
 
-    def cell(self, row, column):
+    def cell(self, row: ast.expr, column: ast.expr) -> ast.Call:
         """The call that reads one cell of a table."""
         return _call(f"Get{self.word}Cell", row=row, column=column)
 
-    def whole(self):
+    def whole(self) -> ast.expr:
         """An expression that reads everything."""
         count = _call(self.count_tool())
         if self.kind == "mapping":
@@ -89,34 +94,34 @@ class Access:
         items = f"[{ast.unparse(self.item(_load('index')))} for index in range({ast.unparse(count)})]"
         return _parse(f"''.join({items})" if self.kind == "text" else items)
 
-    def tools(self, used):
+    def tools(self, used: Container[str]) -> list[Tool]:
         """The tools among those `used`, a set of names."""
         value = f"self.inputs[{self.name!r}]"
         thing = f"`{self.name}`"
         index = {"index": "position, counted from 0; a negative one counts from the end"}
         part = {"text": "character"}.get(self.kind, "row" if self.is_table else "item")
+        chunk = f"{value}[index * {CHUNK_CHARS}:(index + 1) * {CHUNK_CHARS}]"
+        row = {"row": "number of the row, counted from 0"}
+        column = {"column": "number of the column, counted from 0"}
         everything = [
-            Tool(f"Get{self.word}Length", "access", [], f"len({value})",
-                 f"Tells how many {'characters' if self.kind == 'text' else 'items'} {thing} has."),
-            Tool(f"Get{self.word}RowCount", "access", [], f"len({value})", f"Tells how many rows {thing} has."),
-            Tool(f"Get{self.word}Keys", "access", [], f"list({value})", f"Lists the keys of {thing}."),
-            Tool(f"Get{self.word}", "access", [], value, f"Reads {thing}."),
-            Tool(self.item_tool(), "access", ["index"], f"{value}[index]", f"Reads one {part} of {thing}.", index),
-            Tool(f"Get{self.word}Value", "access", ["key"], f"{value}[key]", f"Reads the value of {thing} at a key.",
-                 {"key": f"one of the keys of {thing}"}),
-            Tool(f"Get{self.word}Chunk", "access", ["index"],
-                 f"{value}[index * {CHUNK_CHARS}:(index + 1) * {CHUNK_CHARS}]",
-                 f"Reads {CHUNK_CHARS} characters of {thing}, fewer at its end.",
-                 {"index": "number of the chunk, counted from 0"}),
-            Tool(f"Get{self.word}RowLength", "access", ["row"], f"len({value}[row])",
-                 f"Tells how many cells a row of {thing} has.", {"row": "number of the row, counted from 0"}),
-            Tool(f"Get{self.word}Cell", "access", ["row", "column"], f"{value}[row][column]",
-                 f"Reads one cell of {thing}.",
-                 {"row": "number of the row, counted from 0", "column": "number of the column, counted from 0"}),
+            (f"Get{self.word}Length", f"len({value})", f"Tells how many {part}s {thing} has.", {}),
+            (f"Get{self.word}RowCount", f"len({value})", f"Tells how many rows {thing} has.", {}),
+            (f"Get{self.word}Keys", f"list({value})", f"Lists the keys of {thing}.", {}),
+            (f"Get{self.word}", value, f"Reads {thing}.", {}),
+            (self.item_tool(), f"{value}[index]", f"Reads one {part} of {thing}.", index),
+            (f"Get{self.word}Value", f"{value}[key]", f"Reads the value of {thing} at a key.",
+             {"key": f"one of the keys of {thing}"}),
+            (f"Get{self.word}Chunk", chunk, f"Reads {CHUNK_CHARS} characters of {thing}, fewer at its end.",
+             {"index": "number of the chunk, counted from 0"}),
+            (f"Get{self.word}RowLength", f"len({value}[row])", f"Tells how many cells a row of {thing} has.",
+             row),
+            (f"Get{self.word}Cell", f"{value}[row][column]", f"Reads one cell of {thing}.", row | column),
         ]  # fmt: skip
-        if self.kind == "mapping":
-            everything = [tool for tool in everything if tool.parameters != ["index"]]
-        return [tool for tool in everything if tool.name in used]
+        return [
+            Tool(name, "access", list(details), expression, summary, details)
+            for name, expression, summary, details in everything
+            if name in used and not (self.kind == "mapping" and "index" in details)
+        ]
 
 
 class Reading:
@@ -128,7 +133,14 @@ class Reading:
       arguments: parameter of the entry function -> expression that reads all of it.
     """
 
-    def __init__(self, tree, entry, accesses, opaque=frozenset(), lazy=True):
+    def __init__(
+        self,
+        tree: ast.Module,
+        entry: str,
+        accesses: dict[str, Access],
+        opaque: frozenset[str] = frozenset(),
+        lazy: bool = True,
+    ):
         """Rewrites a copy of `tree`.
 
         Args:
@@ -161,7 +173,7 @@ class Reading:
                     self.prelude.append(_bind(variable, _call(access.count_tool())))
         ast.fix_missing_locations(self.tree)
 
-    def _aliases(self, access):
+    def _aliases(self, access: Access) -> dict[str, str]:
         """Function -> its parameter that always is the hidden input."""
         aliases = {self.entry: access.name}
         grown = True
@@ -176,7 +188,7 @@ class Reading:
                     grown = True
         return aliases
 
-    def _always_hidden(self, function, aliases):
+    def _always_hidden(self, function: ast.FunctionDef, aliases: dict[str, str]) -> str | None:
         """The first parameter of `function` that every call in the module passes a known alias."""
         calls = []
         for caller in self.tree.body:
@@ -197,7 +209,7 @@ class Reading:
                 return parameter
         return None
 
-    def _lazily(self, access, aliases):
+    def _lazily(self, access: Access, aliases: dict[str, str]) -> dict[str, ast.FunctionDef] | None:
         """Function name -> its rewritten copy, or None when the whole input is needed somewhere."""
         while self.entry in aliases:
             rewritten = {}
@@ -217,7 +229,14 @@ class Reading:
 class _LazyReader(ast.NodeTransformer):
     """Replaces the uses of one hidden input in one function by tool calls."""
 
-    def __init__(self, access, parameter, aliases, function, may_read_whole):
+    def __init__(
+        self,
+        access: Access,
+        parameter: str,
+        aliases: dict[str, str],
+        function: ast.FunctionDef,
+        may_read_whole: bool,
+    ):
         self.access = access
         self.parameter = parameter
         self.aliases = aliases
@@ -225,7 +244,7 @@ class _LazyReader(ast.NodeTransformer):
         self.whole_reads = 1 if may_read_whole else 0
         self.taken = bound_names(function) | loaded_names(function)
 
-    def rewrite(self):
+    def rewrite(self) -> None:
         arguments = self.function.args
         position = [argument.arg for argument in arguments.args].index(self.parameter)
         defaults = [None] * (len(arguments.args) - len(arguments.defaults)) + arguments.defaults
@@ -234,22 +253,31 @@ class _LazyReader(ast.NodeTransformer):
         self.depth = 0
         self.function.body = self._statements(self.function.body)
 
-    def _statements(self, statements):
+    def _statements(self, statements: list[ast.stmt]) -> list[ast.stmt]:
         result = []
         for statement in statements:
             visited = self.visit(statement)
             result += visited if isinstance(visited, list) else [visited]
         return result
 
-    def _mine(self, node):
+    def _mine(self, node: ast.AST) -> TypeGuard[ast.Name]:
         return _is_name(node, self.parameter)
 
-    def _length(self):
+    def _is_row(self, node: ast.AST) -> TypeGuard[ast.Subscript]:
+        """Whether the node reads one row of a table."""
+        return (
+            self.access.is_table
+            and isinstance(node, ast.Subscript)
+            and self._mine(node.value)
+            and not isinstance(node.slice, ast.Slice)
+        )
+
+    def _length(self) -> ast.expr:
         return (
             _load(self.access.length) if self.access.kind != "mapping" else _parse(f"len({self.access.keys})")
         )
 
-    def visit_Name(self, node):
+    def visit_Name(self, node: ast.Name) -> ast.expr:
         if node.id != self.parameter:
             return node
         if isinstance(node.ctx, ast.Load) and self.whole_reads and not self.depth:
@@ -257,24 +285,23 @@ class _LazyReader(ast.NodeTransformer):
             return self.access.whole()
         raise NotLazy
 
-    def visit_FunctionDef(self, node):
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         raise NotLazy  # a closure
 
-    def visit_Lambda(self, node):
+    def visit_Lambda(self, node: ast.Lambda) -> ast.AST:
         self.depth += 1
-        node = self.generic_visit(node)
+        visited = self.generic_visit(node)
         self.depth -= 1
-        return node
+        return visited
 
-    def visit_Call(self, node):
+    def visit_Call(self, node: ast.Call) -> ast.AST:
         access = self.access
         if _is_name(node.func, "len") and len(node.args) == 1:
             argument = node.args[0]
             if self._mine(argument):
                 return self._length()
-            if access.is_table and isinstance(argument, ast.Subscript) and self._mine(argument.value):
-                if not isinstance(argument.slice, ast.Slice):
-                    return _call(f"Get{access.word}RowLength", row=self.visit(argument.slice))
+            if self._is_row(argument):
+                return _call(f"Get{access.word}RowLength", row=self.visit(argument.slice))
         if isinstance(node.func, ast.Name) and node.func.id in self.aliases:
             node.args = [argument for argument in node.args if not self._mine(argument)]
         if access.kind == "mapping" and isinstance(node.func, ast.Attribute) and self._mine(node.func.value):
@@ -291,59 +318,55 @@ class _LazyReader(ast.NodeTransformer):
                 return ast.IfExp(known, access.item(copy.deepcopy(key)), default)
         return self.generic_visit(node)
 
-    def visit_Subscript(self, node):
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
         if not isinstance(node.ctx, ast.Load) or isinstance(node.slice, ast.Slice):
             return self.generic_visit(node)
         if self._mine(node.value):
             return self.access.item(self.visit(node.slice))
-        inner = node.value
-        if (
-            self.access.is_table
-            and isinstance(inner, ast.Subscript)
-            and self._mine(inner.value)
-            and not isinstance(inner.slice, ast.Slice)
-        ):
-            return self.access.cell(self.visit(inner.slice), self.visit(node.slice))
+        if self._is_row(node.value):
+            return self.access.cell(self.visit(node.value.slice), self.visit(node.slice))
         return self.generic_visit(node)
 
-    def visit_Compare(self, node):
-        if self.access.kind == "mapping" and isinstance(node.ops[0], (ast.In, ast.NotIn)):
-            if len(node.ops) == 1 and self._mine(node.comparators[0]):
+    def visit_Compare(self, node: ast.Compare) -> ast.AST:
+        match node:
+            case ast.Compare(ops=[ast.In() | ast.NotIn()], comparators=[inner]) if (
+                self.access.kind == "mapping" and self._mine(inner)
+            ):
                 return ast.Compare(self.visit(node.left), node.ops, [_load(self.access.keys)])
         return self.generic_visit(node)
 
-    def _truth(self, node):
+    def _truth(self, node: ast.expr) -> ast.expr:
         if self._mine(node):
             return ast.Compare(self._length(), [ast.Gt()], [ast.Constant(0)])
         return self.visit(node)
 
-    def visit_If(self, node):
+    def visit_If(self, node: ast.If) -> ast.AST:
         node.test = self._truth(node.test)
         node.body, node.orelse = self._statements(node.body), self._statements(node.orelse)
         return node
 
-    def visit_UnaryOp(self, node):
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
         if isinstance(node.op, ast.Not) and self._mine(node.operand):
             return ast.Compare(self._length(), [ast.Eq()], [ast.Constant(0)])
         return self.generic_visit(node)
 
-    def visit_BoolOp(self, node):
+    def visit_BoolOp(self, node: ast.BoolOp) -> ast.AST:
         node.values = [self._truth(value) for value in node.values]
         return node
 
-    def visit_IfExp(self, node):
+    def visit_IfExp(self, node: ast.IfExp) -> ast.AST:
         node.test = self._truth(node.test)
         node.body, node.orelse = self.visit(node.body), self.visit(node.orelse)
         return node
 
-    def visit_While(self, node):
+    def visit_While(self, node: ast.While) -> ast.AST:
         self.depth += 1
         node.test = self._truth(node.test)
         node.body, node.orelse = self._statements(node.body), self._statements(node.orelse)
         self.depth -= 1
         return node
 
-    def visit_For(self, node):
+    def visit_For(self, node: ast.For) -> ast.AST:
         reading = self._iteration(node.target, node.iter)
         if reading is None:
             node.iter = self.visit(node.iter)
@@ -356,7 +379,7 @@ class _LazyReader(ast.NodeTransformer):
             node.body = [*first, *node.body]
         return node
 
-    def visit_comprehension(self, node):
+    def visit_comprehension(self, node: ast.comprehension) -> ast.AST:
         if self._mine(node.iter) and self.access.kind != "mapping":
             index = self._fresh("index")
             places = ast.Call(_load("range"), [self._length()], [])
@@ -366,30 +389,24 @@ class _LazyReader(ast.NodeTransformer):
             node.iter = _load(self.access.keys)
         return self.generic_visit(node)
 
-    def _fresh(self, base):
+    def _fresh(self, base: str) -> str:
         name = names.unique(base, self.taken)
         self.taken.add(name)
         return name
 
-    def _iteration(self, target, iterable):
+    def _iteration(self, target: ast.expr, iterable: ast.expr) -> _Loop | None:
         """(target, range, first statements of the body) for a loop over the hidden input, or None."""
         if self.access.kind == "mapping":
             return self._over_mapping(target, iterable)
         index = None
         if isinstance(iterable, ast.Call) and _is_name(iterable.func, "zip"):
             return self._zipped(target, iterable)
-        if (
-            isinstance(iterable, ast.Call)
-            and _is_name(iterable.func, "enumerate")
-            and len(iterable.args) == 1
-        ):
-            if (
-                isinstance(target, ast.Tuple)
-                and len(target.elts) == 2
-                and isinstance(target.elts[0], ast.Name)
+        match iterable, target:
+            case (
+                ast.Call(func=ast.Name(id="enumerate"), args=[inner]),
+                ast.Tuple(elts=[ast.Name(id=counter), element]),
             ):
-                index, target = target.elts[0].id, target.elts[1]
-                iterable = iterable.args[0]
+                index, target, iterable = counter, element, inner
         places = self._places(iterable)
         if places is None or (index is not None and not self._mine(iterable)):
             return None
@@ -397,7 +414,7 @@ class _LazyReader(ast.NodeTransformer):
         first = ast.Assign([target], self.access.item(_load(index)))
         return ast.Name(index, ast.Store()), places, [first]
 
-    def _places(self, iterable):
+    def _places(self, iterable: ast.expr) -> ast.expr | None:
         """The indices that a loop over `iterable` visits, or None when it is not the hidden input."""
         every = ast.Call(_load("range"), [self._length()], [])
         if self._mine(iterable):
@@ -409,7 +426,7 @@ class _LazyReader(ast.NodeTransformer):
                 return ast.Subscript(every, self.visit(part), ast.Load())
         return None
 
-    def _zipped(self, target, iterable):
+    def _zipped(self, target: ast.expr, iterable: ast.Call) -> _Loop | None:
         """A loop over `zip` with the hidden input among its arguments."""
         if not isinstance(target, ast.Tuple) or len(target.elts) != len(iterable.args) or iterable.keywords:
             return None
@@ -422,24 +439,21 @@ class _LazyReader(ast.NodeTransformer):
                 target.elts[number], iterable.args[number] = ast.Name(index, ast.Store()), places
         return (target, self.visit(iterable), first) if first else None
 
-    def _over_mapping(self, target, iterable):
+    def _over_mapping(self, target: ast.expr, iterable: ast.expr) -> _Loop | None:
         keys = _load(self.access.keys)
         if self._mine(iterable):
             return target, keys, []
         match iterable:
             case ast.Call(func=ast.Attribute(value=inner, attr="items"), args=[]) if self._mine(inner):
-                if (
-                    isinstance(target, ast.Tuple)
-                    and len(target.elts) == 2
-                    and isinstance(target.elts[0], ast.Name)
-                ):
-                    key, value = target.elts
-                    return key, keys, [ast.Assign([value], self.access.item(_load(key.id)))]
+                match target:
+                    case ast.Tuple(elts=[ast.Name(id=key), value]):
+                        read = ast.Assign([value], self.access.item(_load(key)))
+                        return ast.Name(key, ast.Store()), keys, [read]
         return None
 
 
-def _split_rebinding(function, accesses):
-    """Gives a new name to a hidden parameter from where the function body rebinds it, as `x = list(x)` does."""
+def _split_rebinding(function: ast.FunctionDef, accesses: dict[str, Access]) -> None:
+    """Renames a hidden parameter from where the function body rebinds it, as in `x = list(x)`."""
     for name in accesses:
         for number, statement in enumerate(function.body):
             stored = [n for n in ast.walk(statement) if _is_name(n, name) and not isinstance(n.ctx, ast.Load)]
@@ -447,7 +461,7 @@ def _split_rebinding(function, accesses):
                 continue
             if isinstance(statement, ast.Assign) and stored == statement.targets:
                 local = names.unique(f"own_{name}", bound_names(function))
-                statement.targets[0].id = local
+                statement.targets = [ast.Name(local, ast.Store())]
                 for later in function.body[number + 1 :]:
                     for node in ast.walk(later):
                         if _is_name(node, name):
@@ -455,22 +469,22 @@ def _split_rebinding(function, accesses):
             break
 
 
-def _is_name(node, name):
+def _is_name(node: ast.AST, name: str | None) -> TypeGuard[ast.Name]:
     return isinstance(node, ast.Name) and node.id == name
 
 
-def _load(name):
+def _load(name: str) -> ast.Name:
     return ast.Name(name, ast.Load())
 
 
-def _bind(name, value):
+def _bind(name: str, value: ast.expr) -> ast.Assign:
     return ast.fix_missing_locations(ast.Assign([ast.Name(name, ast.Store())], value))
 
 
-def _parse(expression):
+def _parse(expression: str) -> ast.expr:
     return ast.parse(expression, mode="eval").body
 
 
-def _call(tool, **arguments):
+def _call(tool: str, **arguments: ast.expr) -> ast.Call:
     keywords = [ast.keyword(name, value) for name, value in arguments.items()]
     return ast.Call(_load("call"), [ast.Constant(tool)], keywords)

@@ -8,9 +8,13 @@ import ast
 import copy
 import re
 import textwrap
+from typing import Any
 
 from codegym_jax.synthesis.outline import names, values
 from codegym_jax.synthesis.outline.normalize import functions, loaded_names
+from codegym_jax.synthesis.outline.problem import Problem
+from codegym_jax.synthesis.outline.tools import Tool
+from codegym_jax.synthesis.outline.trace import Call, Outline, Trace
 
 _TYPES = {
     bool: "bool",
@@ -28,6 +32,7 @@ _MODULE = '''\
 import json
 
 import gymnasium
+
 
 {solution}
 
@@ -116,7 +121,8 @@ class {class_name}(gymnasium.Env):
         self._reward = 1.0 if correct else 0.0
         self._done = True
         result = "Correct" if correct else "Incorrect"
-        return f"Your answer: {{answer}}, Reference answer: {{reference}}, Result: {{result}}, reward={{int(correct)}}"
+        verdict = f"Result: {{result}}, reward={{int(correct)}}"
+        return f"Your answer: {{answer}}, Reference answer: {{reference}}, {{verdict}}"
 
     def solve(self):
         """Solves the task through the tools alone; returns the verdict."""
@@ -156,7 +162,7 @@ _TOOL = '''\
 '''
 
 
-def class_name(problem, outline):
+def class_name(problem: Problem, outline: Outline) -> str:
     """`BelowThresholdEnv`: after the entry function, or the function that does its work."""
     name = problem.entry
     if name in ("main_solution", "solution", "solve", "f"):
@@ -167,7 +173,9 @@ def class_name(problem, outline):
     return (re.sub("[^A-Za-z]", "", names.pascal(name))[:60] or "Problem") + "Env"
 
 
-def environment(problem, outline, traces, about):
+def environment(
+    problem: Problem, outline: Outline, traces: list[Trace], about: dict[str, Any]
+) -> tuple[str, str]:
     """(class name, source) of the environment.
 
     Args:
@@ -197,7 +205,7 @@ def environment(problem, outline, traces, about):
         license=about["license"],
         solution="\n\n\n".join([problem.source.strip(), *lifted]),
         class_name=name,
-        statement=_docstring(about["statement"]),
+        statement=_docstring(_wrapped(about["statement"])),
         mapping="\n".join(f'            "{tool}": {number},' for number, tool in enumerate(mapping)),
         default=values.to_json(None) if not sample.inputs else repr(sample.inputs),
         reference=reference,
@@ -215,7 +223,7 @@ def environment(problem, outline, traces, about):
     return name, source
 
 
-def _solver(problem, outline, visible):
+def _solver(problem: Problem, outline: Outline, visible: list[str]) -> str:
     """The body of `solve` up to the answer."""
     nested = _needed_definitions(outline.tree, problem.entry)
     blocks = [ast.unparse(_SelfRenamed().visit(copy.deepcopy(node))) + "\n" for node in nested]
@@ -231,14 +239,14 @@ def _solver(problem, outline, visible):
 class _SelfRenamed(ast.NodeTransformer):
     """Classes inside `solve` call their instance `this`, so that `self` is the environment throughout."""
 
-    def visit_Name(self, node):
+    def visit_Name(self, node: ast.Name) -> ast.Name:
         return ast.Name("this", node.ctx) if node.id == "self" else node
 
-    def visit_arg(self, node):
+    def visit_arg(self, node: ast.arg) -> ast.arg:
         return ast.arg("this", node.annotation) if node.arg == "self" else node
 
 
-def _needed_definitions(tree, entry):
+def _needed_definitions(tree: ast.Module, entry: str) -> list[ast.stmt]:
     """The definitions that the entry function reaches and that call tools, themselves or through others."""
     defined = {n.name: n for n in tree.body if isinstance(n, (ast.FunctionDef, ast.ClassDef))}
     reading = {name: loaded_names(node) for name, node in defined.items()}
@@ -257,7 +265,7 @@ def _needed_definitions(tree, entry):
     return [node for name, node in defined.items() if name in reached and (name in calling or name == entry)]
 
 
-def _tool(tool, calls):
+def _tool(tool: Tool, calls: list[Call]) -> str:
     """The method of one tool."""
     lines = []
     for parameter in tool.parameters:
@@ -279,17 +287,23 @@ def _tool(tool, calls):
     )
 
 
-def _type(value):
+def _type(value: Any) -> str:
     if isinstance(value, list) and value:
         kinds = {_TYPES[type(item)] for item in value}
         return f"list[{kinds.pop()}]" if len(kinds) == 1 else "list"
     return _TYPES.get(type(value), "any")
 
 
-def _example(text):
+def _example(text: str) -> str:
     return _docstring(text if len(text) <= 100 else text[:97] + "...")
 
 
-def _docstring(text):
+def _wrapped(text: str) -> str:
+    """The text with lines of at most 100 characters, indented for a class docstring."""
+    lines = [part for line in text.splitlines() for part in textwrap.wrap(line, 100) or [""]]
+    return "\n".join([*lines[:1], *(f"    {line}" if line else "" for line in lines[1:])])
+
+
+def _docstring(text: str) -> str:
     """Text that may stand inside a raw docstring."""
     return text.replace('"""', "'''").rstrip('\\"')

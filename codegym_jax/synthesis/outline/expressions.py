@@ -7,18 +7,20 @@ PURE_FUNCTIONS = {
     "abs", "min", "max", "len", "int", "float", "str", "round", "sum", "ord", "chr", "pow", "bool", "sorted",
 }  # fmt: skip
 PURE_METHODS = {
-    "isdigit", "isalpha", "isalnum", "isupper", "islower", "isspace", "lower", "upper", "strip", "startswith",
-    "endswith", "count", "find", "replace", "swapcase", "title", "capitalize", "zfill", "bit_length", "is_integer",
+    "isdigit", "isalpha", "isalnum", "isupper", "islower", "isspace", "is_integer", "lower", "upper", "strip",
+    "startswith", "endswith", "count", "find", "replace", "swapcase", "title", "capitalize", "zfill",
+    "bit_length",
 }  # fmt: skip
 MATH = {
-    "sqrt", "floor", "ceil", "log", "log2", "log10", "exp", "pow", "gcd", "sin", "cos", "tan", "atan2", "hypot",
-    "fabs", "factorial", "radians", "degrees", "comb", "atan", "asin", "acos", "lcm", "isqrt", "fmod",
+    "sqrt", "floor", "ceil", "log", "log2", "log10", "exp", "pow", "gcd", "sin", "cos", "tan", "atan2",
+    "hypot", "fabs", "factorial", "radians", "degrees", "comb", "atan", "asin", "acos", "lcm", "isqrt",
+    "fmod",
 }  # fmt: skip
 CONVERSIONS = {"int", "str", "float", "bool", "len"}
 MAX_OPERANDS = 4
 _NEVER_OPERANDS = (
-    ast.Lambda, ast.GeneratorExp, ast.ListComp, ast.SetComp, ast.DictComp, ast.NamedExpr, ast.Yield, ast.YieldFrom,
-    ast.Await, ast.Starred, ast.JoinedStr, ast.List, ast.Tuple, ast.Dict, ast.Set,
+    ast.Lambda, ast.GeneratorExp, ast.ListComp, ast.SetComp, ast.DictComp, ast.NamedExpr, ast.Yield,
+    ast.YieldFrom, ast.Await, ast.Starred, ast.JoinedStr, ast.List, ast.Tuple, ast.Dict, ast.Set,
 )  # fmt: skip
 
 
@@ -32,7 +34,7 @@ class Extraction:
       possible: False when an operand may not be evaluated beforehand.
     """
 
-    def __init__(self, node):
+    def __init__(self, node: ast.expr):
         self.operands = []
         self.operations = 0
         self.possible = True
@@ -40,11 +42,11 @@ class Extraction:
         self.body = self._visit(node, lazy=False)
 
     @property
-    def worthwhile(self):
+    def worthwhile(self) -> bool:
         """Whether the body may be a tool: some operation, one to four operands."""
         return self.possible and self.operations >= 1 and 1 <= len(self.operands) <= MAX_OPERANDS
 
-    def _operand(self, node, lazy):
+    def _operand(self, node: ast.expr, lazy: bool) -> ast.expr:
         # A lazy position is evaluated under a condition only, so evaluating it first could raise.
         if isinstance(node, _NEVER_OPERANDS) or (lazy and not isinstance(node, ast.Name)):
             self.possible = False
@@ -55,7 +57,7 @@ class Extraction:
             self.operands.append(node)
         return ast.Name(f"_{self._seen[key]}", ast.Load())
 
-    def _visit(self, node, lazy):
+    def _visit(self, node: ast.expr, lazy: bool) -> ast.expr:
         match node:
             case ast.Constant():
                 return node
@@ -86,7 +88,7 @@ class Extraction:
                 return self._call(node, function, arguments, lazy)
         return self._operand(node, lazy)
 
-    def _call(self, node, function, arguments, lazy):
+    def _call(self, node: ast.expr, function: ast.expr, arguments: list[ast.expr], lazy: bool) -> ast.expr:
         match function:
             case ast.Name(id=name) if name in PURE_FUNCTIONS and arguments:
                 self.operations += name not in CONVERSIONS
@@ -99,22 +101,22 @@ class Extraction:
                 return self._operand(node, lazy)
         return ast.Call(function, [self._visit(argument, lazy) for argument in arguments], [])
 
-    def _choices(self, node, lazy):
+    def _choices(self, node: ast.expr, lazy: bool) -> ast.expr:
         if isinstance(node, (ast.List, ast.Tuple, ast.Set)) and all(
             isinstance(n, ast.Constant) for n in node.elts
         ):
             return node
         return self._visit(node, lazy)
 
-    def _is_identity(self, node):
+    def _is_identity(self, node: ast.Compare) -> bool:
         return any(isinstance(op, (ast.Is, ast.IsNot)) for op in node.ops)
 
 
-def with_names(body, parameters):
+def with_names(body: ast.expr, parameters: list[str]) -> str:
     """Source of an extracted body, its operands named."""
 
     class Rename(ast.NodeTransformer):
-        def visit_Name(self, node):
+        def visit_Name(self, node: ast.Name) -> ast.Name:
             if node.id[:1] == "_" and node.id[1:].isdigit():
                 return ast.Name(parameters[int(node.id[1:])], ast.Load())
             return node

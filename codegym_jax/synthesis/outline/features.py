@@ -6,6 +6,8 @@ among outlines) and on the host (to choose what a tiny policy can learn).
 
 import ast
 import statistics
+from collections.abc import Mapping
+from typing import Any
 
 from codegym_jax.synthesis.outline import values
 
@@ -15,8 +17,11 @@ MAX_TINY_LIST = 8  # items
 MIN_TINY_TASKS = 6  # an environment with fewer in its sample is not judged
 CONSTANTS = {values.to_json(value) for value in (0, 1, -1, 2, "", " ", True, False, None, 0.0, 1.0)}
 
+Steps = list[tuple[str, dict[str, Any], Any]]
+"""One episode: (tool name, parameters, result) of every call; the result of `Done` is None."""
 
-def measure(episodes):
+
+def measure(episodes: list[Steps]) -> dict[str, Any]:
     """Features of one environment: those of `measure_all`, and under `tiny` those of its tiny tasks alone.
 
     Args:
@@ -25,8 +30,8 @@ def measure(episodes):
     return measure_all(episodes) | {"tiny": measure_all([steps for steps in episodes if is_tiny(steps)])}
 
 
-def is_tiny(steps):
-    """Whether a task fits a policy with a small context and vocabulary: few calls, short scalars and lists."""
+def is_tiny(steps: Steps) -> bool:
+    """Whether a task fits a small context and vocabulary: few calls, short scalars and lists."""
     if len(steps) > MAX_TINY_CALLS:
         return False
     seen = [
@@ -35,15 +40,15 @@ def is_tiny(steps):
     return _longest_scalar(seen) <= MAX_TINY_SCALAR and max(map(_longest_list, _parts(seen))) <= MAX_TINY_LIST
 
 
-def _parts(seen):
+def _parts(seen: list[list[Any]]) -> list[Any]:
     return [part for pair in seen for part in (*pair[0].values(), pair[1])]
 
 
-def _shown(observed):
+def _shown(observed: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in observed.items() if not name.startswith("hidden")}
 
 
-def measure_all(episodes):
+def measure_all(episodes: list[Steps]) -> dict[str, Any]:
     """Features of a set of tasks.
 
     Returns:
@@ -52,7 +57,8 @@ def measure_all(episodes):
         oracle_calls: their numbers of calls, sorted.
         computed_share: of the scalars in parameters (`Done` apart), those never seen before in a result or
           a parameter, nor constants, nor one more or less than an earlier parameter.
-        answer_kind: `boolean` (one of two values), `copied` (made of seen scalars in every task), or `computed`.
+        answer_kind: `boolean` (one of two values), `copied` (made of seen scalars in every task), or
+          `computed`.
         longest_scalar: in characters of JSON, over parameters and results.
         longest_list: items of the longest list in parameters and results.
         answers: how many distinct ones; top_answer_share: share of the commonest.
@@ -109,7 +115,7 @@ def measure_all(episodes):
     }
 
 
-def of_source(source):
+def of_source(source: str) -> dict[str, int]:
     """`native_operations`: what the oracle works out by itself, between its calls.
 
     Counted in the source of `solve`: operators, comparisons, slices, conditions inside expressions, and calls
@@ -123,7 +129,7 @@ def of_source(source):
     return {"native_operations": count}
 
 
-def _is_native(node, nested):
+def _is_native(node: ast.AST, nested: set[str]) -> bool:
     match node:
         case ast.Compare(ops=[ast.Is() | ast.IsNot()]):
             return False
@@ -148,7 +154,7 @@ def _is_native(node, nested):
     return False
 
 
-def median_calls(features):
+def median_calls(features: Mapping[str, Any]) -> float:
     """The median number of oracle calls."""
     return statistics.median(features["oracle_calls"])
 
@@ -156,17 +162,17 @@ def median_calls(features):
 class _Reader:
     """What a policy has seen so far in one episode."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.results = set()
         self.last_results = set()
         self.parameters = set()
 
-    def read(self, parameters, result):
+    def read(self, parameters: dict[str, Any], result: Any) -> None:
         self.parameters |= set(map(values.to_json, values.scalars(parameters)))
         self.last_results = set(map(values.to_json, values.scalars(result, keys=True)))
         self.results |= self.last_results
 
-    def origin(self, value):
+    def origin(self, value: Any) -> str:
         text = values.to_json(value)
         if text in self.last_results:
             return "latest"
@@ -184,22 +190,22 @@ class _Reader:
         return "computed"
 
 
-def _answer_kind(answer, reader):
+def _answer_kind(answer: Any, reader: "_Reader") -> str:
     known = reader.results | CONSTANTS
     return "copied" if all(values.to_json(value) in known for value in values.scalars(answer)) else "computed"
 
 
-def _longest_scalar(value):
+def _longest_scalar(value: Any) -> int:
     return max((_width(scalar) for scalar in values.scalars(value)), default=0)
 
 
-def _width(scalar):
+def _width(scalar: Any) -> int:
     if scalar is None or isinstance(scalar, bool):
         return 1
     return len(values.to_json(scalar)) - 2 * isinstance(scalar, str)
 
 
-def _longest_list(value):
+def _longest_list(value: Any) -> int:
     if isinstance(value, dict):
         return max([len(value), *map(_longest_list, value.values())])
     if isinstance(value, list):
@@ -207,8 +213,8 @@ def _longest_list(value):
     return 0
 
 
-def is_learnable(features):
-    """Whether a tiny policy can learn an environment's tiny tasks: by copying and counting, not by computing."""
+def is_learnable(features: Mapping[str, Any]) -> bool:
+    """Whether a tiny policy can learn an environment's tiny tasks: copying and counting, not computing."""
     tiny = features["tiny"]
     return (
         tiny["tasks"] >= MIN_TINY_TASKS

@@ -2,14 +2,17 @@
 
 import json
 import random
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
 
 from codegym_jax.synthesis.outline import features, inputs, values
 from codegym_jax.synthesis.outline.access import hidden_parameters
 from codegym_jax.synthesis.outline.emit import environment
 from codegym_jax.synthesis.outline.normalize import functions
-from codegym_jax.synthesis.outline.problem import Problem
-from codegym_jax.synthesis.outline.trace import Sample, Strategy, Unusable, outline
+from codegym_jax.synthesis.outline.problem import Inputs, Problem
+from codegym_jax.synthesis.outline.trace import Call, Sample, Strategy, Unusable, outline
 
+_Item = TypeVar("_Item")
 STRATEGIES = (
     Strategy(),
     Strategy(everywhere=True),
@@ -26,7 +29,7 @@ DRAWN_SEEDS = 48
 MIN_SAMPLES = 10
 
 
-def synthesize(argument_json):
+def synthesize(argument_json: str) -> str:
     """One problem to one environment.
 
     Takes `code_id`, `source`, `entry`, `statement`, `license`, `test` or `generator`, `seed`, `tasks`,
@@ -40,7 +43,7 @@ def synthesize(argument_json):
         return json.dumps({"reason": str(unusable)})
 
 
-def more_configs(argument_json):
+def more_configs(argument_json: str) -> str:
     """Configs of tiny tasks (`features.is_tiny`) for an environment.
 
     Takes what `synthesize` takes and the environment's `class_name`, `environment` (source) and `count`.
@@ -53,7 +56,7 @@ def more_configs(argument_json):
     return json.dumps({"configs": _balanced(configs, problem.answer)[: about["count"]]})
 
 
-def _synthesize(about):
+def _synthesize(about: dict[str, Any]) -> dict[str, Any]:
     problem, samples = _samples(about, max(3 * about["tasks"], TRACED_SAMPLES))
     if len(samples) < MIN_SAMPLES:
         raise Unusable("few inputs with an answer")
@@ -91,7 +94,7 @@ def _synthesize(about):
     raise Unusable(reason)
 
 
-def _samples(about, count):
+def _samples(about: dict[str, Any], count: int) -> tuple[Problem, list[Sample]]:
     """The problem and up to `count` samples whose answers are short enough, its projection chosen."""
     problem = Problem(about["source"], about["entry"])
     source = random.Random(about["seed"])
@@ -123,10 +126,10 @@ def _samples(about, count):
     return problem, samples
 
 
-def _of_one_form(inputs_list):
+def _of_one_form(inputs_list: list[Inputs]) -> list[Inputs]:
     """The inputs whose parameters have the commonest types."""
 
-    def form(item):
+    def form(item: Inputs) -> list[tuple[str, str]]:
         return [(name, "number" if type(v) in (int, float) else type(v).__name__) for name, v in item.items()]
 
     forms = [form(item) for item in inputs_list]
@@ -134,12 +137,12 @@ def _of_one_form(inputs_list):
     return [item for item in inputs_list if form(item) == commonest]
 
 
-def _first(items, count):
+def _first(items: Iterable[_Item], count: int) -> Iterator[_Item]:
     for _, item in zip(range(count), items, strict=False):
         yield item
 
 
-def _projection(answers, max_chars):
+def _projection(answers: list[Any], max_chars: int) -> str | None:
     """The key to ask for when answers are dicts with one key, or too long; None to ask for everything."""
     if not all(isinstance(answer, dict) and answer for answer in answers):
         return None
@@ -152,7 +155,9 @@ def _projection(answers, max_chars):
     return max(keys, key=lambda key: len({values.to_json(answer[key]) for answer in answers}))
 
 
-def _candidate(problem, strategy, samples, about):
+def _candidate(
+    problem: Problem, strategy: Strategy, samples: list[Sample], about: dict[str, Any]
+) -> dict[str, Any]:
     """The environment that a strategy gives, with its rank; the higher the better.
 
     Raises:
@@ -176,14 +181,16 @@ def _candidate(problem, strategy, samples, about):
     return {"class_name": class_name, "source": source, "rank": rank}
 
 
-def _steps(problem, sample, log):
+def _steps(problem: Problem, sample: Sample, log: list[Call]) -> features.Steps:
     """The steps of a traced run, as the environment's oracle will make them."""
     shown = {name: value for name, value in sample.inputs.items() if name not in problem.hidden}
     steps = [("Observe", {}, shown)] + [(call.tool, call.arguments, call.result) for call in log]
     return [*steps, ("Done", {"answer": sample.answer}, None)]
 
 
-def _accepted_configs(candidate, samples, about):
+def _accepted_configs(
+    candidate: dict[str, Any], samples: list[Sample], about: dict[str, Any]
+) -> list[Inputs]:
     """Configs of a candidate on which its oracle succeeds.
 
     Raises:
@@ -203,7 +210,7 @@ def _accepted_configs(candidate, samples, about):
     return configs
 
 
-def _statement(problem, about):
+def _statement(problem: Problem, about: dict[str, Any]) -> str:
     """The task text: what is asked, what is hidden, what to submit; never how."""
     hidden = ", ".join(f"`{name}`" for name in problem.hidden)
     wanted = "the answer" if problem.projection is None else f"the value of `{problem.projection}`"
@@ -214,29 +221,31 @@ def _statement(problem, about):
 class _Oracle:
     """Runs an environment's `solve` and keeps the steps."""
 
-    def __init__(self, source, class_name):
-        namespace = {"__name__": "environment"}
+    def __init__(self, source: str, class_name: str):
+        namespace: dict[str, Any] = {"__name__": "environment"}
         exec(compile(source, "<environment>", "exec"), namespace)
         self._class = namespace[class_name]
         self.episodes = {}
         self.reason = None
 
-    def run(self, config, max_calls):
+    def run(self, config: Inputs, max_calls: int) -> features.Steps | None:
         """The steps of the oracle on a config, or None when it does not earn the reward."""
         steps = []
 
-        class Recorder(self._class):
-            def step(self, action):
-                if len(steps) > max_calls:
-                    raise OverflowError
-                result = super().step(action)
-                call = json.loads(action)
-                done = call["name"] == "Done"
-                steps.append((call["name"], call["parameters"], None if done else json.loads(result[1])))
-                return result
-
-        env = Recorder()
+        env = self._class()
         env.reset(config)
+        take = env.step
+
+        def step(action: str) -> tuple[bool, str]:
+            if len(steps) > max_calls:
+                raise OverflowError
+            result = take(action)
+            call = json.loads(action)
+            done = call["name"] == "Done"
+            steps.append((call["name"], call["parameters"], None if done else json.loads(result[1])))
+            return result
+
+        env.step = step
         try:
             env.solve()
         except OverflowError:
@@ -252,7 +261,13 @@ class _Oracle:
         return steps
 
 
-def _spread(oracle, samples, about, count, wanted=lambda steps: True):
+def _spread(
+    oracle: _Oracle,
+    samples: list[Sample],
+    about: dict[str, Any],
+    count: int,
+    wanted: Callable[[features.Steps], bool] = lambda steps: True,
+) -> list[Inputs]:
     """Up to `count` configs on which the oracle succeeds, spread over call counts and answers."""
     groups = {}
     for sample in samples:
@@ -264,16 +279,16 @@ def _spread(oracle, samples, about, count, wanted=lambda steps: True):
     return _taking_turns(queues)[:count]
 
 
-def _taking_turns(queues):
+def _taking_turns(queues: list[list[_Item]]) -> list[_Item]:
     """The items of all queues: the first of each, the second of each, and so on."""
     longest = max(map(len, queues), default=0)
     return [queue[number] for number in range(longest) for queue in queues if number < len(queue)]
 
 
-def _balanced(configs, answer_of):
+def _balanced(configs: list[Inputs], answer_of: Callable[[Inputs], Any]) -> list[Inputs]:
     """The configs without those, last first, that give one answer more than `MAX_ANSWER_SHARE` of them."""
     answers = [values.to_json(answer_of(config)) for config in configs]
-    commonest = max(answers, key=answers.count, default=None)
+    commonest = max(answers, key=answers.count, default="")
     others = len(answers) - answers.count(commonest)
     allowed = max(int(others * MAX_ANSWER_SHARE / (1 - MAX_ANSWER_SHARE)), 1)
     kept = []

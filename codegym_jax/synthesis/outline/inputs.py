@@ -4,18 +4,22 @@ Every input is passed through JSON before anything else sees it, and is kept onl
 solution runs on it, twice with the same answer.
 """
 
+import contextlib
 import copy
 import inspect
 import random
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from codegym_jax.synthesis.outline import values
+from codegym_jax.synthesis.outline.problem import Inputs, Problem
 
 MAX_INPUT_CHARS = 4_000
 MAX_LIST = 10  # items of a list that was varied
 MAX_TEXT = 14  # characters of a text that was varied
 
 
-def generated(problem, generator, seeds):
+def generated(problem: Problem, generator: str, seeds: Iterable[int]) -> Iterator[Inputs]:
     """Inputs that the problem's own generator draws, one per seed; a failing seed gives none."""
     namespace = problem.namespace()
     exec(compile(generator, "<generator>", "exec"), namespace)
@@ -29,29 +33,25 @@ def generated(problem, generator, seeds):
             yield inputs
 
 
-def mined(problem, test):
+def mined(problem: Problem, test: str) -> list[Inputs]:
     """Inputs of the calls that the problem's tests make."""
     namespace = problem.namespace()
     solution = namespace[problem.entry]
     signature = inspect.signature(solution)
     found = []
 
-    def candidate(*positional, **named):
-        try:
+    def candidate(*positional: Any, **named: Any) -> Any:
+        with contextlib.suppress(TypeError, ValueError):
             found.append(values.round_trip(dict(signature.bind(*positional, **named).arguments)))
-        except (TypeError, ValueError):
-            pass
         return solution(*positional, **named)
 
     exec(compile(test, "<test>", "exec"), namespace)
-    try:
+    with contextlib.suppress(AssertionError):
         namespace["check"](candidate)
-    except AssertionError:
-        pass
     return found
 
 
-def answered(problem, candidates, seen):
+def answered(problem: Problem, candidates: Iterable[Inputs], seen: set[str]) -> Iterator[tuple[Inputs, Any]]:
     """(inputs, answer) of the candidates that are new and on which the reference runs, twice the same.
 
     Args:
@@ -72,7 +72,7 @@ def answered(problem, candidates, seen):
             continue
 
 
-def varied(base, source, count):
+def varied(base: list[Inputs], source: random.Random, count: int) -> Iterator[Inputs]:
     """Variations of the inputs in `base`: items dropped, added, exchanged, numbers nudged, texts reshuffled.
 
     Args:
@@ -89,7 +89,7 @@ def varied(base, source, count):
         yield inputs
 
 
-def shortened(base, source, count):
+def shortened(base: list[Inputs], source: random.Random, count: int) -> Iterator[Inputs]:
     """The inputs in `base` with their lists and texts cut; those of one length are cut alike."""
     for _ in range(count):
         inputs = dict(source.choice(base))
@@ -107,14 +107,14 @@ def shortened(base, source, count):
 class _Pool:
     """The values that one parameter was seen to take, and variations of them."""
 
-    def __init__(self, seen):
+    def __init__(self, seen: list[Any]):
         self.scalars = [value for value in values.scalars(seen) if len(str(value)) <= 3] or list(
             values.scalars(seen)
         )
         self.items = [item for value in seen if isinstance(value, list) for item in value]
         self.characters = "".join(value for value in values.scalars(seen) if isinstance(value, str))
 
-    def varied(self, value, source):
+    def varied(self, value: Any, source: random.Random) -> Any:
         if isinstance(value, bool) or value is None:
             return source.choice(self.scalars)
         if isinstance(value, int):
@@ -133,24 +133,24 @@ class _Pool:
             key: self.varied(item, source) if source.random() < 0.3 else item for key, item in value.items()
         }
 
-    def _number(self, value, source):
+    def _number(self, value: float, source: random.Random) -> Any:
         alike = [scalar for scalar in self.scalars if type(scalar) is type(value)]
         return source.choice(alike or [value])
 
-    def _text(self, value, source):
+    def _text(self, value: str, source: random.Random) -> str:
         parts = value.split(" ") if " " in value and source.random() < 0.5 else list(value)
         joint = " " if " " in value and len(parts) == value.count(" ") + 1 else ""
         choices = [part for part in self.characters.split(joint)] if joint else list(self.characters)
         return joint.join(self._edited(parts, choices, source))[:MAX_TEXT] if choices or parts else value
 
-    def _list(self, value, source):
+    def _list(self, value: list[Any], source: random.Random) -> list[Any]:
         if value and source.random() < 0.3:
             place = source.randrange(len(value))
             return [self.varied(item, source) if i == place else item for i, item in enumerate(value)]
         return self._edited(value, self.items, source)[:MAX_LIST]
 
     @staticmethod
-    def _edited(items, choices, source):
+    def _edited(items: list[Any], choices: list[Any], source: random.Random) -> list[Any]:
         items = list(items)
         edit = source.randrange(5)
         if edit == 0 and len(items) > 1:

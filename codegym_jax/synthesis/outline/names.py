@@ -3,6 +3,7 @@
 import ast
 import keyword
 import re
+from collections.abc import Collection
 
 OPERATORS = {
     "Add": "Plus",
@@ -37,18 +38,18 @@ _MARKS = {
 MAX_NAME_CHARS = 36
 
 
-def pascal(text):
+def pascal(text: str) -> str:
     """`below_threshold` or `belowThreshold` as `BelowThreshold`; "Value" when nothing is left."""
     words = [word for word in re.split(r"[^0-9A-Za-z]+|(?<=[a-z])(?=[A-Z])", text) if word]
     return "".join(word[:1].upper() + word[1:] for word in words) or "Value"
 
 
-def title(text):
+def title(text: str) -> str:
     """`below_threshold` as `Below threshold`."""
     return " ".join(re.split(r"[^0-9A-Za-z]+|(?<=[a-z])(?=[A-Z])", text)).strip().capitalize()
 
 
-def snake(text, taken=()):
+def snake(text: str, taken: Collection[str] = ()) -> str:
     """A parameter name made from `text`, different from those `taken`."""
     base = re.sub(r"\W+", "_", text).strip("_") or "value"
     if base[0].isdigit():
@@ -58,7 +59,7 @@ def snake(text, taken=()):
     return unique(base, taken)
 
 
-def unique(base, taken):
+def unique(base: str, taken: Collection[str]) -> str:
     """`base`, or `base2`, `base3`, ... : the first that is not taken."""
     name, number = base, 2
     while name in taken:
@@ -66,7 +67,7 @@ def unique(base, taken):
     return name
 
 
-def of_constant(value):
+def of_constant(value: object) -> str:
     """A constant as a word inside a tool's name; "" when it does not make one."""
     if isinstance(value, str):
         if value in _MARKS:
@@ -79,7 +80,7 @@ def of_constant(value):
     return "Constant"
 
 
-def of_expression(node):
+def of_expression(node: ast.AST) -> str:
     """The word for an operand: its name, the name of its base and index, or of the function called."""
     if isinstance(node, ast.Name):
         return node.id
@@ -95,18 +96,19 @@ def of_expression(node):
     if isinstance(node, ast.Call):
         name = of_expression(node.func)
         if name == "call" and node.args and isinstance(node.args[0], ast.Constant):
-            return _of_access(node)
+            return _of_access(node, str(node.args[0].value))
         if name == "len" and len(node.args) == 1:
             return f"{of_expression(node.args[0])}_length"
         return f"{name}_of_{of_expression(node.args[0])}" if node.args else f"{name}_value"
     if isinstance(node, ast.BinOp):
-        return f"{of_expression(node.left)}_{OPERATORS.get(type(node.op).__name__, 'With')}_{of_expression(node.right)}"
+        operator = OPERATORS.get(type(node.op).__name__, "With")
+        return f"{of_expression(node.left)}_{operator}_{of_expression(node.right)}"
     return "value"
 
 
-def _of_access(node):
+def _of_access(node: ast.Call, tool: str) -> str:
     """`call("GetNumsItem", index=i)` is `nums_i`."""
-    words = re.sub(r"^Get|(Item|Row|Char|Chunk|Value|Cell)$", "", node.args[0].value)
+    words = re.sub(r"^Get|(Item|Row|Char|Chunk|Value|Cell)$", "", tool)
     name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", words).lower()
     keys = [k.value.id for k in node.keywords if isinstance(k.value, ast.Name) and k.value.id != "index"]
     return "_".join([name, *keys]) if keys else f"{name}_item"

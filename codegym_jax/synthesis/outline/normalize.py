@@ -9,14 +9,16 @@ reproduce the answers of the solution as published.
 import ast
 import builtins
 import copy
+from collections.abc import Collection, Sequence
 
 from codegym_jax.synthesis.outline import names
 
 _ACCUMULATORS = {"sum": "total", "max": "largest", "min": "smallest", "len": "count"}
 _WITHOUT_LOOPS = (ast.Lambda, ast.GeneratorExp, ast.ListComp, ast.SetComp, ast.DictComp, ast.JoinedStr)
+_Comprehension = ast.GeneratorExp | ast.ListComp
 
 
-def clean(source):
+def clean(source: str) -> ast.Module:
     """The module without docstrings and without what runs only as a script."""
     tree = ast.parse(source)
     tree.body = [node for node in tree.body if not _is_main_guard(node)]
@@ -32,24 +34,35 @@ def clean(source):
 class _WithoutFormattedStrings(ast.NodeTransformer):
     """f-strings as `format` calls: the source of an f-string does not parse under every Python."""
 
-    def visit_JoinedStr(self, node):
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
         template, arguments = "", []
         for part in node.values:
-            if isinstance(part, ast.Constant):
-                template += part.value.replace("{", "{{").replace("}", "}}")
-                continue
-            spec = part.format_spec.values if part.format_spec is not None else []
-            if not all(isinstance(piece, ast.Constant) for piece in spec):
-                return self.generic_visit(node)
-            template += "{" + (f"!{chr(part.conversion)}" if part.conversion > 0 else "")
-            template += (":" + "".join(piece.value for piece in spec) if spec else "") + "}"
-            arguments.append(self.visit(part.value))
+            match part:
+                case ast.Constant(value=str() as text):
+                    template += text.replace("{", "{{").replace("}", "}}")
+                case ast.FormattedValue(value=value, conversion=conversion, format_spec=spec):
+                    format_spec = _plain_text(spec)
+                    if format_spec is None:
+                        return self.generic_visit(node)
+                    template += "{" + (f"!{chr(conversion)}" if conversion > 0 else "")
+                    template += (f":{format_spec}" if format_spec else "") + "}"
+                    arguments.append(self.visit(value))
         if not arguments:
-            return ast.Constant("".join(part.value for part in node.values))
+            return ast.Constant(template.replace("{{", "{").replace("}}", "}"))
         return ast.Call(ast.Attribute(ast.Constant(template), "format", ast.Load()), arguments, [])
 
 
-def normalize(source, entry, hidden, loops=True):
+def _plain_text(spec: ast.AST | None) -> str | None:
+    """The text of a format specification; None when parts of it are computed."""
+    match spec:
+        case None | ast.JoinedStr(values=[]):
+            return ""
+        case ast.JoinedStr(values=[ast.Constant(value=str() as text)]):
+            return text
+    return None
+
+
+def normalize(source: str, entry: str, hidden: Collection[str], loops: bool = True) -> ast.Module:
     """The normalized module.
 
     Args:
@@ -68,12 +81,12 @@ def normalize(source, entry, hidden, loops=True):
     return ast.parse(ast.unparse(ast.fix_missing_locations(tree)))
 
 
-def functions(tree):
+def functions(tree: ast.Module) -> list[ast.FunctionDef]:
     """The functions at module level, by value."""
     return [node for node in tree.body if isinstance(node, ast.FunctionDef)]
 
 
-def bound_names(tree):
+def bound_names(tree: ast.AST) -> set[str]:
     """Every name that the tree binds somewhere: parameters, targets, definitions, imports."""
     bound = set()
     for node in ast.walk(tree):
@@ -90,18 +103,18 @@ def bound_names(tree):
     return bound
 
 
-def loaded_names(tree):
+def loaded_names(tree: ast.AST) -> set[str]:
     """Every name that the tree reads somewhere."""
     return {
         node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
     }
 
 
-def _is_main_guard(node):
+def _is_main_guard(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and "__name__" in loaded_names(node.test)
 
 
-def _lift_nested_functions(tree):
+def _lift_nested_functions(tree: ast.Module) -> None:
     """Moves imports and closed nested functions of top-level functions to module level."""
     lifted = []
     for function in functions(tree):
@@ -135,7 +148,7 @@ def _lift_nested_functions(tree):
     tree.body = [*imports, *tree.body[:first], *helpers, *tree.body[first:]]
 
 
-def _inline_constants(tree, function):
+def _inline_constants(tree: ast.Module, function: ast.FunctionDef) -> None:
     """Replaces names that are bound once, to a constant, by the constant."""
     stores = {}
     for node in ast.walk(function):
@@ -158,7 +171,7 @@ def _inline_constants(tree, function):
             del constants[name]
 
     class Inline(ast.NodeTransformer):
-        def visit_Name(self, node):
+        def visit_Name(self, node: ast.Name) -> ast.expr:
             if isinstance(node.ctx, ast.Load) and node.id in constants:
                 return ast.copy_location(copy.deepcopy(constants[node.id].value), node)
             return node
@@ -168,7 +181,7 @@ def _inline_constants(tree, function):
     ]
 
 
-def _is_constant(node):
+def _is_constant(node: ast.AST) -> bool:
     if isinstance(node, ast.Constant):
         return isinstance(node.value, (str, int, float))
     if isinstance(node, (ast.Tuple, ast.List, ast.Set)):
@@ -176,7 +189,7 @@ def _is_constant(node):
     return False
 
 
-def _membership_only(function):
+def _membership_only(function: ast.FunctionDef) -> set[str]:
     """Names whose every reading is the right side of `in` or `not in`."""
     sides = {
         id(node.comparators[0])
@@ -192,19 +205,19 @@ def _membership_only(function):
 class _Loops:
     """Turns reductions and comprehensions of one function into loops placed before their statement."""
 
-    def __init__(self, function, hidden):
+    def __init__(self, function: ast.FunctionDef, hidden: Collection[str]):
         self.taken = bound_names(function) | loaded_names(function)
         self.outer = _bound_outside_comprehensions(function)
         self.hidden = set(hidden)
         self.before = []
 
-    def block(self, statements):
+    def block(self, statements: list[ast.stmt]) -> list[ast.stmt]:
         result = []
         for statement in statements:
             result += self.statement(statement)
         return result
 
-    def statement(self, node):
+    def statement(self, node: ast.stmt) -> list[ast.stmt]:
         for field in ("body", "orelse", "finalbody"):
             if isinstance(getattr(node, field, None), list):
                 setattr(node, field, self.block(getattr(node, field)))
@@ -229,7 +242,7 @@ class _Loops:
         self.before = outer
         return result
 
-    def early_return(self, node):
+    def early_return(self, node: ast.stmt) -> list[ast.stmt] | None:
         """`return any(...)` and `return all(...)` as a loop that returns as soon as it knows."""
         match node:
             case ast.Return(
@@ -244,12 +257,12 @@ class _Loops:
                 return [*self.loop(generator, inner), ast.Return(ast.Constant(kind != "any"))]
         return None
 
-    def fresh(self, base):
+    def fresh(self, base: str) -> str:
         name = names.unique(base, self.taken)
         self.taken.add(name)
         return name
 
-    def expression(self, node, target=None):
+    def expression(self, node: ast.expr, target: str | None = None) -> ast.expr:
         """The expression without loops inside; the loops go to `self.before`.
 
         Args:
@@ -269,13 +282,11 @@ class _Loops:
             node.left = self.expression(node.left)
             node.comparators[0] = self.expression(node.comparators[0])
         else:
-            if (
-                isinstance(node, ast.Call)
-                and len(node.args) == 1
-                and isinstance(node.args[0], ast.GeneratorExp)
-            ):
-                if names.of_expression(node.func) in ("join", "sorted", "set", "tuple"):
-                    node.args = [self.collect(node.args[0], None)]
+            match node:
+                case ast.Call(func=function, args=[ast.GeneratorExp() as generator]) if names.of_expression(
+                    function
+                ) in ("join", "sorted", "set", "tuple"):
+                    node.args = [self.collect(generator, None)]
             for field, value in ast.iter_fields(node):
                 if isinstance(value, ast.expr):
                     setattr(node, field, self.expression(value))
@@ -288,7 +299,7 @@ class _Loops:
                             keyword.value = self.expression(keyword.value)
         return node
 
-    def reduction(self, node, target):
+    def reduction(self, node: ast.expr, target: str | None) -> ast.expr | None:
         """The name that holds the value of `node` once its loop has run; None when it is no reduction."""
         match node:
             case ast.Call(func=ast.Name(id=kind), args=[argument], keywords=[]) if kind in _ACCUMULATORS:
@@ -325,16 +336,16 @@ class _Loops:
             ) if name in self.hidden:
                 item = self.fresh(f"{name}_item")
                 test = ast.Compare(_load(item), [ast.Eq()], [wanted])
-                return self.accumulate("sum", _generator(test, item, node.func.value), target)
+                return self.accumulate("sum", _generator(test, item, _load(name)), target)
         return None
 
-    def isolated(self, generator):
+    def isolated(self, generator: _Comprehension) -> _Comprehension:
         """The comprehension with targets that clash with no variable of the function."""
         targets = set().union(*(bound_names(part.target) for part in generator.generators))
         clashing = {name: self.fresh(name) for name in sorted(targets & self.outer)}
 
         class Rename(ast.NodeTransformer):
-            def visit_Name(self, node):
+            def visit_Name(self, node: ast.Name) -> ast.expr:
                 node.id = clashing.get(node.id, node.id)
                 return node
 
@@ -348,7 +359,7 @@ class _Loops:
             first.iter = outside
         return generator
 
-    def accumulate(self, kind, generator, target):
+    def accumulate(self, kind: str, generator: _Comprehension, target: str | None) -> ast.expr:
         name = target or self.fresh(_ACCUMULATORS[kind])
         element = self.isolated(generator).elt
         if kind in ("sum", "len"):
@@ -365,7 +376,7 @@ class _Loops:
         self.before += [_bind(name, start), *self.loop(generator, inner)]
         return _load(name)
 
-    def search(self, wanted, generator, target):
+    def search(self, wanted: bool, generator: _Comprehension, target: str | None) -> ast.expr:
         name = target or self.fresh("found" if wanted else "holds")
         generator = self.isolated(generator)
         test = generator.elt if wanted else _negated(generator.elt)
@@ -373,16 +384,16 @@ class _Loops:
         self.before += [_bind(name, ast.Constant(not wanted)), *self.loop(generator, inner)]
         return _load(name)
 
-    def collect(self, generator, target):
+    def collect(self, generator: _Comprehension, target: str | None) -> ast.expr:
         name = target or self.fresh("items")
         element = self.isolated(generator).elt
         append = ast.Call(ast.Attribute(_load(name), "append", ast.Load()), [element], [])
         self.before += [_bind(name, ast.List([], ast.Load())), *self.loop(generator, [ast.Expr(append)])]
         return _load(name)
 
-    def loop(self, generator, inner):
+    def loop(self, generator: _Comprehension, inner: Sequence[ast.stmt]) -> list[ast.stmt]:
         """`for ... if ...` around the statements `inner`, normalized in their turn."""
-        statements = inner
+        statements: list[ast.stmt] = list(inner)
         for part in reversed(generator.generators):
             for test in reversed(part.ifs):
                 statements = [ast.If(test, statements, [])]
@@ -393,7 +404,7 @@ class _Loops:
         return result
 
 
-def _bound_outside_comprehensions(node):
+def _bound_outside_comprehensions(node: ast.AST) -> set[str]:
     if isinstance(node, (ast.GeneratorExp, ast.ListComp, ast.SetComp, ast.DictComp, ast.Lambda)):
         return set()
     here = {node.id} if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load) else set()
@@ -401,14 +412,14 @@ def _bound_outside_comprehensions(node):
     return here.union(*map(_bound_outside_comprehensions, ast.iter_child_nodes(node)))
 
 
-def _is_list(node):
+def _is_list(node: ast.AST) -> bool:
     match node:
         case ast.ListComp() | ast.Call(func=ast.Name(id="list")):
             return True
     return False
 
 
-def _as_generator(node):
+def _as_generator(node: ast.AST) -> _Comprehension | None:
     """A comprehension over what `node` iterates; None when it may not be taken apart."""
     match node:
         case ast.GeneratorExp() | ast.ListComp():
@@ -433,19 +444,19 @@ def _as_generator(node):
     return None
 
 
-def _generator(element, name, iterable):
+def _generator(element: ast.expr, name: str, iterable: ast.expr) -> ast.GeneratorExp:
     return ast.GeneratorExp(element, [ast.comprehension(ast.Name(name, ast.Store()), iterable, [], 0)])
 
 
-def _load(name):
+def _load(name: str) -> ast.Name:
     return ast.Name(name, ast.Load())
 
 
-def _bind(name, value):
+def _bind(name: str, value: ast.expr) -> ast.Assign:
     return ast.Assign([ast.Name(name, ast.Store())], value)
 
 
-def _negated(test):
+def _negated(test: ast.expr) -> ast.expr:
     opposite = {ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.In: ast.NotIn, ast.NotIn: ast.In}
     if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
         return test.operand
@@ -454,7 +465,7 @@ def _negated(test):
     return ast.UnaryOp(ast.Not(), test)
 
 
-def _added(name, element):
+def _added(name: str, element: ast.expr) -> list[ast.stmt]:
     """Statements that add `element` to the accumulator; a truth value counts one."""
     match element:
         case ast.Compare() | ast.UnaryOp(op=ast.Not()):

@@ -4,9 +4,13 @@ import ast
 import copy
 import inspect
 import random
+from typing import Any
 
 from codegym_jax.synthesis.outline import values
 from codegym_jax.synthesis.outline.normalize import normalize
+
+Inputs = dict[str, Any]
+"""The inputs of one task, by parameter, as they come back from JSON."""
 
 
 class Problem:
@@ -20,7 +24,7 @@ class Problem:
       projection: the key of the answer that is asked for when the solution returns a dict, or None.
     """
 
-    def __init__(self, source, entry):
+    def __init__(self, source: str, entry: str):
         """Runs the solution's module.
 
         Raises:
@@ -28,26 +32,26 @@ class Problem:
         """
         self.source = source
         self.entry = entry
-        self.hidden = []
-        self.projection = None
+        self.hidden: list[str] = []
+        self.projection: str | None = None
         self._namespace = self.fresh_namespace()
         exec(compile(source, "<solution>", "exec"), self._namespace)
         self._function = self._namespace[entry]
         self.parameters = list(inspect.signature(self._function).parameters)
         self._normalized = {}
 
-    def fresh_namespace(self):
+    def fresh_namespace(self) -> dict[str, Any]:
         """The names that a solution may expect around it."""
         return {"__name__": "solution", "Random": random.Random, "random": random}
 
-    def namespace(self):
+    def namespace(self) -> dict[str, Any]:
         """The solution's module, with what normalizing moved to module level."""
         namespace = self.fresh_namespace()
         exec(compile("\n".join([self.source, *self.lifted()]), "<solution>", "exec"), namespace)
         return namespace
 
-    def lifted(self):
-        """Sources of the imports and functions that are nested in the published solution, but not normalized."""
+    def lifted(self) -> list[str]:
+        """Sources of the imports and functions that are nested in the published solution only."""
         published = {ast.unparse(node) for node in ast.parse(self.source).body}
         defined = {node.name for node in ast.parse(self.source).body if isinstance(node, ast.FunctionDef)}
         lifted = []
@@ -57,21 +61,21 @@ class Problem:
                 lifted.append(ast.unparse(node))
         return lifted
 
-    def normalize(self, loops):
+    def normalize(self, loops: bool) -> ast.Module:
         """The normalized module."""
         if loops not in self._normalized:
             self._normalized[loops] = normalize(self.source, self.entry, self.hidden, loops)
         return self._normalized[loops]
 
-    def raw(self, inputs):
+    def raw(self, inputs: Inputs) -> Any:
         """What the published solution returns; its inputs are its own copy."""
         return self._function(**copy.deepcopy(inputs))
 
-    def answer_of(self, raw):
+    def answer_of(self, raw: Any) -> Any:
         """The answer that is asked for, as it comes back from JSON."""
         return values.round_trip(raw if self.projection is None else raw[self.projection])
 
-    def answer(self, inputs):
+    def answer(self, inputs: Inputs) -> Any:
         """The reference answer.
 
         Raises:

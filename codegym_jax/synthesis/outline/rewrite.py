@@ -2,6 +2,8 @@
 
 import ast
 import copy
+from collections.abc import Sequence
+from typing import Any
 
 from codegym_jax.synthesis.outline import names
 from codegym_jax.synthesis.outline.expressions import Extraction, with_names
@@ -31,7 +33,9 @@ class Outliner(ast.NodeTransformer):
       sites: tool name -> keys of the expressions it stands for, as bans name them.
     """
 
-    def __init__(self, helpers, bans, everywhere, taken):
+    def __init__(
+        self, helpers: dict[str, ast.FunctionDef], bans: set[str], everywhere: bool, taken: set[str]
+    ):
         """
         Args:
           helpers: functions that become tools.
@@ -49,32 +53,33 @@ class Outliner(ast.NodeTransformer):
         self._function = None
         self._loops = 0
         self._quiet = 0  # inside index arithmetic, loop bounds, and other places not worth a tool
+        self._accumulating = None  # the expression made from the last `x += e`
         self._hint = None  # the name that the expression's value will be bound to
 
-    def visit_FunctionDef(self, node):
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         outer = self._function, self._loops, self._quiet
-        self._function, self._loops, self._quiet = node, 0, 0
+        self._function, self._loops, self._quiet = node.name, 0, 0
         node.body = [self.visit(statement) for statement in node.body]
         self._function, self._loops, self._quiet = outer
         return node
 
-    def visit_ClassDef(self, node):
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
         node.body = [self.visit(part) if isinstance(part, ast.FunctionDef) else part for part in node.body]
         return node
 
-    def visit_For(self, node):
+    def visit_For(self, node: ast.For) -> ast.AST:
         node.iter = self.visit(node.iter)
         node.body = self._in_loop(node.body)
         node.orelse = [self.visit(statement) for statement in node.orelse]
         return node
 
-    def visit_While(self, node):
+    def visit_While(self, node: ast.While) -> ast.AST:
         [node.test] = self._in_loop([node.test])
         node.body = self._in_loop(node.body)
         node.orelse = [self.visit(statement) for statement in node.orelse]
         return node
 
-    def _in_loop(self, nodes):
+    def _in_loop(self, nodes: Sequence[Any]) -> list[Any]:
         self._loops += 1
         hint, self._hint = self._hint, None
         result = [self.visit(node) for node in nodes]
@@ -82,7 +87,7 @@ class Outliner(ast.NodeTransformer):
         self._loops -= 1
         return result
 
-    def _comprehension(self, node):
+    def _comprehension(self, node: Any) -> ast.AST:
         for number, part in enumerate(node.generators):
             [part.iter] = self._in_loop([part.iter]) if number else [self.visit(part.iter)]
             part.ifs = self._in_loop(part.ifs)
@@ -94,11 +99,11 @@ class Outliner(ast.NodeTransformer):
 
     visit_ListComp = visit_SetComp = visit_GeneratorExp = visit_DictComp = _comprehension
 
-    def visit_Lambda(self, node):
+    def visit_Lambda(self, node: ast.Lambda) -> ast.AST:
         [node.body] = self._in_loop([node.body])
         return node
 
-    def visit_Assign(self, node):
+    def visit_Assign(self, node: ast.Assign) -> ast.AST:
         target = node.targets[0]
         hint = self._hint
         self._hint = (
@@ -111,30 +116,30 @@ class Outliner(ast.NodeTransformer):
         node.targets = self._quietly(node.targets)
         return node
 
-    def visit_AugAssign(self, node):
+    def visit_AugAssign(self, node: ast.AugAssign) -> ast.AST:
         """`x += e` as `x = x + e`, so that accumulators are tools."""
         if isinstance(node.target, ast.Name) and self._function is not None:
             whole = ast.BinOp(ast.Name(node.target.id, ast.Load()), node.op, copy.deepcopy(node.value))
             if self._extraction(whole, accumulates=True) is not None:
-                whole.accumulates = True
+                self._accumulating = whole
                 return self.visit_Assign(ast.copy_location(ast.Assign([node.target], whole), node))
         node.value = self.visit(node.value)
         return node
 
-    def visit_Subscript(self, node):
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
         node.value, node.slice = self._quietly([node.value, node.slice])
         return node
 
-    def _quietly(self, nodes):
+    def _quietly(self, nodes: Sequence[Any]) -> list[Any]:
         self._quiet += 1
         result = [self.visit(node) for node in nodes]
         self._quiet -= 1
         return result
 
-    def visit(self, node):
+    def visit(self, node: ast.AST) -> Any:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             if node.func.id in self.helpers and self._function is not None:
-                replaced = self._helper_call(node)
+                replaced = self._helper_call(node, self.helpers[node.func.id])
                 if replaced is not None:
                     return replaced
             if node.func.id in _STRUCTURAL:
@@ -143,16 +148,15 @@ class Outliner(ast.NodeTransformer):
                     [keyword.value] = self._quietly([keyword.value])
                 return node
         if isinstance(node, ast.expr):
-            accumulates = getattr(node, "accumulates", False)
-            extraction = self._extraction(node, accumulates)
+            extraction = self._extraction(node, accumulates=node is self._accumulating)
             if extraction is not None:
                 return self._operation_call(node, extraction)
         return super().visit(node)
 
-    def _key(self, node):
-        return f"{self._function.name}: {ast.unparse(node)}"
+    def _key(self, node: ast.expr) -> str:
+        return f"{self._function}: {ast.unparse(node)}"
 
-    def _extraction(self, node, accumulates):
+    def _extraction(self, node: ast.expr, accumulates: bool) -> Extraction | None:
         if self._quiet or self._function is None or not isinstance(node, _CANDIDATES):
             return None
         if not (self._loops or self.everywhere) or self._key(node) in self.bans:
@@ -162,8 +166,7 @@ class Outliner(ast.NodeTransformer):
             return None
         return extraction
 
-    def _helper_call(self, node):
-        function = self.helpers[node.func.id]
+    def _helper_call(self, node: ast.Call, function: ast.FunctionDef) -> ast.Call | None:
         parameters = [argument.arg for argument in function.args.args]
         if any(isinstance(argument, ast.Starred) for argument in node.args) or len(node.args) > len(
             parameters
@@ -184,10 +187,10 @@ class Outliner(ast.NodeTransformer):
             )
             self.sites[name] = {key}
         arguments = [ast.keyword(names.snake(p), a) for p, a in zip(parameters, node.args, strict=False)]
-        arguments += [ast.keyword(names.snake(keyword.arg), keyword.value) for keyword in node.keywords]
+        arguments += [ast.keyword(names.snake(k.arg), k.value) for k in node.keywords if k.arg]
         return self._tool_call(name, arguments, node)
 
-    def _operation_call(self, node, extraction):
+    def _operation_call(self, node: ast.expr, extraction: Extraction) -> ast.Call:
         body = ast.dump(extraction.body)
         if body not in self._bodies:
             parameters = []
@@ -195,7 +198,7 @@ class Outliner(ast.NodeTransformer):
                 parameters.append(names.snake(names.of_expression(operand), parameters))
             name = self._new_name(self._describe(node, parameters))
             source = with_names(extraction.body, parameters)
-            self.tools[name] = Tool(name, "operation", parameters, source, _summary(source))
+            self.tools[name] = Tool(name, "operation", parameters, source, _summary(node, source))
             self.sites[name] = set()
             self._bodies[body] = name
         name = self._bodies[body]
@@ -204,7 +207,7 @@ class Outliner(ast.NodeTransformer):
         arguments = [ast.keyword(p, a) for p, a in zip(parameters, extraction.operands, strict=True)]
         return self._tool_call(name, arguments, node)
 
-    def _tool_call(self, name, keywords, node):
+    def _tool_call(self, name: str, keywords: list[ast.keyword], node: ast.expr) -> ast.Call:
         hint, self._hint = self._hint, None
         quiet, self._quiet = self._quiet, 0
         for keyword in keywords:
@@ -213,12 +216,12 @@ class Outliner(ast.NodeTransformer):
         call = ast.Call(ast.Name("call", ast.Load()), [ast.Constant(name)], keywords)
         return ast.copy_location(call, node)
 
-    def _new_name(self, base):
+    def _new_name(self, base: str) -> str:
         name = names.unique(base[: names.MAX_NAME_CHARS], self.taken)
         self.taken.add(name)
         return name
 
-    def _describe(self, node, parameters):
+    def _describe(self, node: ast.expr, parameters: list[str]) -> str:
         match node:
             case ast.Compare(left=left, ops=[op], comparators=[right]):
                 sides = [names.pascal(names.of_expression(side)) for side in (left, right)]
@@ -243,7 +246,7 @@ class Outliner(ast.NodeTransformer):
         return f"Compute{names.pascal('_'.join(parameters))}"
 
 
-def _step_verb(node):
+def _step_verb(node: ast.expr) -> str:
     """`Increment` for `x + 1` and `Decrement` for `x - 1`."""
     match node:
         case ast.BinOp(op=ast.Add(), right=ast.Constant(value=1)):
@@ -253,7 +256,7 @@ def _step_verb(node):
     return "Update"
 
 
-def _is_neighbor(node):
+def _is_neighbor(node: ast.expr) -> bool:
     """`i + 1`, `i - 1` and the like: too dull for a tool."""
     match node:
         case ast.BinOp(op=ast.Add() | ast.Sub(), right=ast.Constant(value=value)):
@@ -263,5 +266,9 @@ def _is_neighbor(node):
     return False
 
 
-def _summary(source):
+def _summary(node: ast.expr, source: str) -> str:
+    if isinstance(node, (ast.Compare, ast.BoolOp)) or (
+        isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not)
+    ):
+        return f"Tells whether `{source}`."
     return f"Computes `{source}`."

@@ -1,5 +1,8 @@
 """A tool of a synthesized environment: its name, parameters, and the one expression that it computes."""
 
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
 
 class Tool:
     """One tool.
@@ -15,7 +18,16 @@ class Tool:
       defaults: parameter name -> source of its default value.
     """
 
-    def __init__(self, name, kind, parameters, expression, summary, details=None, defaults=None):
+    def __init__(
+        self,
+        name: str,
+        kind: str,
+        parameters: Sequence[str],
+        expression: str,
+        summary: str,
+        details: Mapping[str, str] | None = None,
+        defaults: Mapping[str, str] | None = None,
+    ):
         self.name = name
         self.kind = kind
         self.parameters = list(parameters)
@@ -24,13 +36,13 @@ class Tool:
         self.details = dict(details or {})
         self.defaults = dict(defaults or {})
 
-    def signature(self):
+    def signature(self) -> str:
         """The parameters as in a definition, `self` first."""
         optional = [
             f"{name}={self.defaults[name]}" if name in self.defaults else name for name in self.parameters
         ]
         return ", ".join(["self", *optional])
 
-    def compiled(self, namespace):
+    def compiled(self, namespace: dict[str, Any]) -> Callable[..., Any]:
         """A function of `self` and the parameters, evaluated in the namespace of the reference solution."""
         return eval(f"lambda {self.signature()}: {self.expression}", namespace)

@@ -7,12 +7,14 @@ the ban list, and the solver is rewritten without it, until nothing is left to b
 import ast
 import copy
 import types
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from codegym_jax.synthesis.outline import values
 from codegym_jax.synthesis.outline.access import Access, Reading
 from codegym_jax.synthesis.outline.normalize import bound_names, functions
+from codegym_jax.synthesis.outline.problem import Inputs, Problem
 from codegym_jax.synthesis.outline.rewrite import Outliner
-from codegym_jax.synthesis.outline.tools import Tool
 
 MAX_CALLS = 600  # of one solver run while tracing; more is given up
 MAX_ARGUMENT_CHARS = 160
@@ -34,7 +36,7 @@ class Unusable(Exception):
 class Sample:
     """One input and the answer of the reference solution, both as they come back from JSON."""
 
-    def __init__(self, inputs, answer):
+    def __init__(self, inputs: Inputs, answer: Any):
         self.inputs = inputs
         self.answer = answer
 
@@ -42,10 +44,13 @@ class Sample:
 class Call:
     """One tool call of a traced run."""
 
-    def __init__(self, tool, arguments, result):
+    def __init__(self, tool: str, arguments: dict[str, Any], result: Any):
         self.tool = tool
         self.arguments = arguments
         self.result = result
+
+
+Trace = tuple[Sample, list[Call]]
 
 
 class Strategy:
@@ -58,7 +63,7 @@ class Strategy:
       loops: comprehensions and reductions become loops first.
     """
 
-    def __init__(self, helpers=True, everywhere=False, lazy=True, loops=True):
+    def __init__(self, helpers: bool = True, everywhere: bool = False, lazy: bool = True, loops: bool = True):
         self.helpers = helpers
         self.everywhere = everywhere
         self.lazy = lazy
@@ -75,7 +80,9 @@ class Outline:
       tools: the tools that it uses, access first.
     """
 
-    def __init__(self, problem, tree, strategy, samples, bans):
+    def __init__(
+        self, problem: Problem, tree: ast.Module, strategy: Strategy, samples: list[Sample], bans: set[str]
+    ):
         """One round of rewriting. `tree` is the normalized module; `bans` are keys of `Outliner.sites`."""
         self.problem = problem
         accesses = {name: Access(name, [s.inputs[name] for s in samples]) for name in problem.hidden}
@@ -110,7 +117,7 @@ class Outline:
         self.tools.update(outliner.tools)
         self._run = self._compiled()
 
-    def _compiled(self):
+    def _compiled(self) -> Callable[[Inputs, Callable[..., Any]], Any]:
         """A function (inputs, dispatcher) -> answer."""
         visible = [name for name in self.problem.parameters if name not in self.problem.hidden]
         passed = [f"{name}=inputs[{name!r}]" for name in visible]
@@ -123,19 +130,19 @@ class Outline:
         lines += [f"    return {self.problem.entry}({', '.join(passed)})"]
         code = compile("\n".join(lines), "<outline>", "exec")
 
-        def unready(*_, **__):
+        def unready(*_: Any, **__: Any) -> Any:
             raise Unusable("the solution runs its functions while it is imported")
 
         namespace = {**self.problem.fresh_namespace(), "call": unready}
         exec(code, namespace)
 
-        def run(inputs, call):
+        def run(inputs: Inputs, call: Callable[..., Any]) -> Any:
             namespace["call"] = call
             return namespace["run_outline"](copy.deepcopy(inputs))
 
         return run
 
-    def trace(self, sample, checks):
+    def trace(self, sample: Sample, checks: "Checks") -> tuple[list[Call], Any]:
         """The calls that the solver makes, `Observe` and `Done` left out, and its answer.
 
         Raises:
@@ -144,7 +151,7 @@ class Outline:
         log = []
         holder = types.SimpleNamespace(inputs=copy.deepcopy(sample.inputs))
 
-        def call(name, **arguments):
+        def call(name: str, **arguments: Any) -> Any:
             if len(log) >= MAX_CALLS:
                 raise TooManyCalls
             result = checks.checked(name, holder, arguments)
@@ -157,7 +164,7 @@ class Outline:
         return log, answer
 
 
-def _recorded(value):
+def _recorded(value: Any) -> Any:
     """The value as it comes back from JSON, or as it is when it is not JSON and its tool will be banned."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
@@ -168,13 +175,13 @@ def _recorded(value):
 
 
 class _Everything:
-    def __contains__(self, item):
+    def __contains__(self, item: object) -> bool:
         return True
 
 
-def _called_tools(trees):
+def _called_tools(trees: Sequence[ast.AST]) -> set[str]:
     return {
-        node.args[0].value
+        ast.literal_eval(node.args[0])
         for tree in trees
         for node in ast.walk(tree)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "call"
@@ -184,14 +191,14 @@ def _called_tools(trees):
 class Checks:
     """Watches the tools of an outline while it runs."""
 
-    def __init__(self, outline):
+    def __init__(self, outline: Outline):
         namespace = outline.problem.namespace()
         self._functions = {name: tool.compiled(namespace) for name, tool in outline.tools.items()}
         self._kinds = {name: tool.kind for name, tool in outline.tools.items()}
         self._checked = dict.fromkeys(outline.tools, 0)
         self.faults = {}
 
-    def checked(self, name, holder, arguments):
+    def checked(self, name: str, holder: Any, arguments: dict[str, Any]) -> Any:
         """The tool's result; what is wrong with the tool goes to `faults`."""
         function = self._functions[name]
         if self._kinds[name] == "access" or self._checked[name] >= MAX_CHECKS:
@@ -219,16 +226,17 @@ class Checks:
             self._fault(name, "result changes in JSON")
         if len(before) > MAX_ARGUMENT_CHARS or len(text) > MAX_RESULT_CHARS:
             self._fault(name, "long values")
-        if name not in self.faults:
-            if not values.same(function(holder, **values.round_trip(arguments)), result):
-                self._fault(name, "depends on more than its arguments")
+        if name not in self.faults and not values.same(
+            function(holder, **values.round_trip(arguments)), result
+        ):
+            self._fault(name, "depends on more than its arguments")
         return result
 
-    def _fault(self, name, fault):
+    def _fault(self, name: str, fault: str) -> None:
         self.faults.setdefault(name, fault)
 
 
-def outline(problem, strategy, samples):
+def outline(problem: Problem, strategy: Strategy, samples: list[Sample]) -> tuple[Outline, list[Trace]]:
     """The outline of `problem` that is left when every unsound tool is banned, and its traces.
 
     Raises:
@@ -254,7 +262,7 @@ def outline(problem, strategy, samples):
     raise Unusable("no sound set of tools")
 
 
-def _traces(result, checks, samples):
+def _traces(result: Outline, checks: Checks, samples: list[Sample]) -> tuple[list[Trace], str | None]:
     """[(sample, calls)] of the runs that give the right answer, and why others do not."""
     traces, reason = [], None
     for sample in samples:
@@ -275,8 +283,8 @@ def _traces(result, checks, samples):
     return traces, reason
 
 
-def shortcuts(result, traces):
-    """Tools that hand over the final answer: called once in a task, with the answer as the result, in most tasks.
+def shortcuts(result: Outline, traces: list[Trace]) -> set[str]:
+    """Tools that hand over the final answer: called once in most tasks, with the answer as the result.
 
     A last step that needs what a chain of other calls worked out is no shortcut.
     """
@@ -303,13 +311,13 @@ def shortcuts(result, traces):
     return {name for name, (_, answers) in hits.items() if answers > len(traces) / 2}
 
 
-def _is_answer(result, answer):
+def _is_answer(result: Any, answer: Any) -> bool:
     while isinstance(answer, (list, dict)) and len(answer) == 1:
         [answer] = answer.values() if isinstance(answer, dict) else answer
     return values.same(result, answer)
 
 
-def _over_budget(result, traces):
+def _over_budget(result: Outline, traces: list[Trace]) -> set[str]:
     """The expression to give up when runs are too long or tools too many."""
     lengths = sorted(len(log) for _, log in traces)
     uses = {name: 0 for name, tool in result.tools.items() if tool.kind == "operation"}

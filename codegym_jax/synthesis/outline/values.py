@@ -1,9 +1,11 @@
 """JSON values: conversion, strict equality, and the scalars inside them."""
 
 import json
+from collections.abc import Iterator
+from typing import Any
 
 
-def to_json(value):
+def to_json(value: Any) -> str:
     """The value as compact JSON text.
 
     Raises:
@@ -12,12 +14,12 @@ def to_json(value):
     return json.dumps(value, allow_nan=False)
 
 
-def round_trip(value):
+def round_trip(value: Any) -> Any:
     """The value as it comes back from JSON: tuples become lists, keys become strings."""
     return json.loads(to_json(value))
 
 
-def same(left, right):
+def same(left: Any, right: Any) -> bool:
     """Equality that also tells `1` from `True`, from `1.0`, and a tuple from a list."""
     if type(left) is not type(right):
         return False
@@ -28,7 +30,7 @@ def same(left, right):
     return left == right
 
 
-def scalars(value, keys=False):
+def scalars(value: Any, keys: bool = False) -> Iterator[Any]:
     """The numbers, strings, booleans and nulls inside a JSON value, in order; with `keys`, also the names."""
     if isinstance(value, dict):
         for key, item in value.items():
