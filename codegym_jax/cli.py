@@ -8,6 +8,8 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
+from codegym_jax.config import UserError
+
 EXAMPLES = """examples:
   codegym run configs/smoke_cpu.py --run runs/smoke          every stage, resumes where it stopped
   codegym run configs/smoke_cpu.py --run runs/b --set seed=1 train.steps=20
@@ -15,10 +17,6 @@ EXAMPLES = """examples:
   codegym verify envs/*.py --tasks rows.jsonl --json out.json
   codegym replay runs/smoke                                  re-execute every stored episode
 """
-
-
-class UserError(Exception):
-    """A mistake in a command line; the message is one clear line."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,11 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    from codegym_jax.config import ConfigError
-
     try:
         return options.call(options)
-    except (ConfigError, UserError) as error:
+    except (UserError, OSError) as error:
         print(f"codegym {options.command}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -18,7 +18,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
-class ConfigError(ValueError):
+class UserError(ValueError):
+    """What a user got wrong. The message is one clear line; the command line prints it and exits with 2."""
+
+
+class ConfigError(UserError):
     """A setting the user got wrong: the message names it, its value, and what would be right."""
 
 
@@ -100,6 +104,7 @@ class DataConfig:
     heldout_environments: int = 6  # learnable environments never trained on
     validation_configs: int = 10  # per trained environment: settings are chosen on these
     test_configs: int = 24  # per trained environment: results are reported on these
+    max_calls: int = 14  # of the oracle: longer tasks are neither trained nor tested on
     max_vocabulary: int = 512  # of the BPE trained on the task set
 
     def __post_init__(self) -> None:

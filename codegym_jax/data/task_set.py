@@ -27,6 +27,7 @@ from typing import Any, overload
 import numpy as np
 import tensorflow_datasets as tfds
 
+from codegym_jax.config import UserError
 from codegym_jax.data.splits import SPLITS
 from codegym_jax.records import EnvSpec, ParameterSpec, Task, ToolSpec
 
@@ -38,7 +39,7 @@ _OWN_KEYS = ("counts", "files")
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
 
 
-class TaskSetError(ValueError):
+class TaskSetError(UserError):
     """A task set folder that is missing, incomplete or damaged, or records that cannot make one."""
 
 

@@ -17,6 +17,8 @@ from collections.abc import Iterable, Sequence
 import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
 
+from codegym_jax.config import UserError
+
 # A word takes the space before it; JSON's separators take the space behind them; all else stands alone.
 _WORD = Regex(r", |: | ?[A-Za-z_]+|[^A-Za-z_]")
 _NAME_PART = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=_)|(?=_)")
@@ -30,7 +32,7 @@ _CACHE_SIZE = 32_768
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-class TokenizerError(ValueError):
+class TokenizerError(UserError):
     """A tokenizer file that cannot be read, or settings that cannot make a tokenizer."""
 
 

@@ -6,8 +6,10 @@ import lzma
 import pathlib
 from dataclasses import dataclass
 
+from codegym_jax.config import UserError
 
-class ArtefactError(RuntimeError):
+
+class ArtefactError(UserError):
     """The guest artefact is missing or is not the one that its manifest describes."""
 
 

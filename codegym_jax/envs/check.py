@@ -136,6 +136,10 @@ def replay(
         env.close()
 
 
+BAD_INPUT = frozenset({"bad_environment", "bad_rows_file", "bad_row", "unknown_environment"})
+"""Reasons that blame the input's form, not what the environment does."""
+
+
 @dataclass(slots=True)
 class VerifyReport:
     """What `codegym verify` found; `to_dict` is its JSON."""
@@ -149,6 +153,11 @@ class VerifyReport:
     def ok(self) -> bool:
         """Whether something was verified and nothing was refused."""
         return bool(self.tasks) and not self.rejections
+
+    @property
+    def has_bad_input(self) -> bool:
+        """Whether something could not even be read: a file, a row, or the environment that a row names."""
+        return any(rejection.reason in BAD_INPUT for rejection in self.rejections)
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON values."""

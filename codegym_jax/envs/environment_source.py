@@ -10,6 +10,7 @@ import pathlib
 import re
 from collections.abc import Iterator
 
+from codegym_jax.config import UserError
 from codegym_jax.records import EnvSpec, ParameterSpec, ToolSpec
 
 REQUIRED_METHODS = ("reset", "step", "finished", "reward", "Observe", "Done", "get_ref_answer", "solve")
@@ -21,7 +22,7 @@ _SECTION = re.compile(r"^[ \t]*(Args|Arguments|Parameters|Returns?|Raises|Notes?
 _PARAMETER = re.compile(r"^\s*\*{0,2}(\w+)\s*(?:\(([^)]*)\))?\s*:\s*(.*)$")
 
 
-class FormatError(ValueError):
+class FormatError(UserError):
     """A file, string or row is not in the published format; the message names it and what is expected."""
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from codegym_jax.config import UserError
 from codegym_jax.metrics import read_metrics
 
 MODES = ("sampled", "greedy")
@@ -14,7 +15,7 @@ SPLITS = {"test_config": "heldout_config", "test_env": "heldout_env"}
 PHASES = ("before", "after", "control")
 
 
-class ReportError(ValueError):
+class ReportError(UserError):
     """A run folder that cannot be shown; the message names the file."""
 
 

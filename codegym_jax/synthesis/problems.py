@@ -8,8 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from codegym_jax.config import UserError
 
-class ProblemError(ValueError):
+
+class ProblemError(UserError):
     """A corpus is missing or unreadable; the message says how to install it."""
 
 

@@ -18,6 +18,8 @@ from typing import Any, TypeVar
 import jax
 import orbax.checkpoint as ocp
 
+from codegym_jax.config import UserError
+
 logger = logging.getLogger(__name__)
 
 Tree = TypeVar("Tree")
@@ -27,7 +29,7 @@ LEAVES = "leaves.json"
 WRITING = ".writing"
 
 
-class CheckpointMismatch(ValueError):
+class CheckpointMismatch(UserError):
     """An intact checkpoint of something else: another model, or another optimizer."""
 
 

@@ -56,7 +56,8 @@ def measure_all(episodes: list[Steps]) -> dict[str, Any]:
         tasks: how many episodes.
         oracle_calls: their numbers of calls, sorted.
         computed_share: of the scalars in parameters (`Done` apart), those never seen before in a result or
-          a parameter, nor constants, nor one more or less than an earlier parameter.
+          a parameter, nor constants, nor one more or less than an earlier parameter or
+          the last result.
         answer_kind: `boolean` (one of two values), `copied` (made of seen scalars in every task), or
           `computed`.
         longest_scalar: in characters of JSON, over parameters and results.
@@ -182,11 +183,10 @@ class _Reader:
             return "again"
         if text in CONSTANTS:
             return "constant"
-        if (
-            isinstance(value, int)
-            and {values.to_json(value - 1), values.to_json(value + 1)} & self.parameters
-        ):
-            return "next"
+        if isinstance(value, int):
+            neighbors = {values.to_json(value - 1), values.to_json(value + 1)}
+            if neighbors & (self.parameters | self.last_results):
+                return "next"
         return "computed"
 
 

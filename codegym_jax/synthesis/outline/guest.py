@@ -20,7 +20,7 @@ STRATEGIES = (
     Strategy(helpers=False, everywhere=True),
     Strategy(lazy=False, loops=False),
 )  # of two equally good outlines, the earlier strategy's is kept
-GOOD_ENOUGH = (True, True, 0.0, -1)  # a rank at which no further strategy is tried
+GOOD_ENOUGH = (True, True, True, 0.0, -1)  # a rank at which no further strategy is tried
 TRACED_SAMPLES = 12
 MIN_TOOLS = 4
 CANDIDATES_PER_CONFIG = 4
@@ -175,6 +175,7 @@ def _candidate(
     rank = (
         features.is_learnable(measured),
         measured["answer_kind"] != "computed",
+        strategy.lazy,
         -round(measured["computed_share"], 2),
         -measured["native_operations"],
     )
