@@ -157,7 +157,7 @@ def _is_native(node: ast.AST, nested: set[str]) -> bool:
 
 def median_calls(features: Mapping[str, Any]) -> float:
     """The median number of oracle calls."""
-    return statistics.median(features["oracle_calls"])
+    return float(statistics.median(features["oracle_calls"]))
 
 
 class _Reader:

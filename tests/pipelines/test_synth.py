@@ -1,0 +1,108 @@
+"""The whole of synthesis on a few problems, in real guests."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from codegym_jax.config import ConfigError, DataConfig, RunConfig, SynthesisConfig
+from codegym_jax.data.task_set import TaskSet
+from codegym_jax.envs.check import replay
+from codegym_jax.envs.sandbox import Sandbox
+from codegym_jax.pipelines.synth import export, synthesize, task_set_digest
+
+DATA = DataConfig(heldout_environments=1, validation_configs=2, test_configs=3)
+
+
+def config(workers: int = 1, learnable: int = 3) -> RunConfig:
+    synthesis = SynthesisConfig(
+        sources=("humaneval",),
+        problems_per_source=9,
+        tasks_per_environment=10,
+        learnable_environments=learnable,
+        tasks_per_learnable_environment=12,
+        workers=workers,
+    )
+    return RunConfig(seed=0, synthesis=synthesis, data=DATA)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return synthesize(config(), tmp_path_factory.mktemp("one_worker"))
+
+
+@pytest.fixture(scope="module")
+def task_set(folder: Path) -> TaskSet:
+    return TaskSet.open(folder)
+
+
+def test_every_problem_is_accounted_for(task_set: TaskSet):
+    manifest = task_set.manifest
+    assert manifest["problems"] == 9
+    assert manifest["environments"] == len(task_set.specs) >= 4
+    refused = sum(manifest["rejections"].values())
+    assert manifest["problems"] - manifest["environments"] <= refused
+
+
+def test_splits_are_by_environment_and_by_config(task_set: TaskSet):
+    environments = {split: {task.env_id for task in task_set.source(split)} for split in task_set.counts}
+    assert len(environments["test_env"]) == 1
+    assert not environments["test_env"] & (environments["train"] | environments["general"])
+    assert environments["train"] == environments["test_config"] == environments["validation_config"]
+    assert environments["train"] | environments["test_env"] == set(task_set.manifest["learnable"])
+    assert set(task_set.specs) - set(task_set.manifest["learnable"]) == environments["general"]
+
+
+def test_a_task_replays_on_a_fresh_guest(task_set: TaskSet):
+    sandbox = Sandbox()
+    for split in ("train", "general"):
+        task = task_set.source(split)[0]
+        spec = task_set.specs[task.env_id]
+        observations, reward = replay(sandbox, spec, task.config_json, task.oracle_actions)
+        assert reward == 1.0
+        assert tuple(observations[:-1]) == task.oracle_observations[:-1]
+
+
+def test_observations_of_observe_hold_no_hidden_value(task_set: TaskSet):
+    for split in ("train", "general"):
+        for task in task_set.source(split):
+            told = json.loads(task.oracle_observations[0])
+            hidden = set(told.pop("hidden"))
+            inputs = json.loads(task.config_json)
+            assert hidden and told == {name: inputs[name] for name in inputs if name not in hidden}
+
+
+def test_learnable_tasks_are_tiny(task_set: TaskSet):
+    for env_id in task_set.manifest["learnable"]:
+        measured = task_set.features[env_id]
+        assert measured["tiny"]["tasks"] == measured["tasks"] > 6
+        assert max(measured["oracle_calls"]) <= 24
+
+
+def test_the_number_of_workers_changes_no_byte(folder: Path, tmp_path: Path):
+    other = synthesize(config(workers=2), tmp_path)
+    assert other.name == folder.name
+    assert (other / "manifest.json").read_bytes() == (folder / "manifest.json").read_bytes()
+
+
+def test_a_task_set_made_before_is_found(folder: Path):
+    stamp = (folder / "manifest.json").stat().st_mtime_ns
+    assert synthesize(config(), folder.parent) == folder
+    assert (folder / "manifest.json").stat().st_mtime_ns == stamp
+
+
+def test_the_digest_follows_what_the_bytes_depend_on():
+    assert task_set_digest(config()) == task_set_digest(config(workers=2))
+    assert task_set_digest(config()) != task_set_digest(config(learnable=4))
+
+
+def test_too_few_learnable_environments_are_named(tmp_path: Path):
+    with pytest.raises(ConfigError, match=r"data\.heldout_environments"):
+        synthesize(config(learnable=1), tmp_path)
+
+
+def test_export_writes_a_new_folder_only(folder: Path, tmp_path: Path):
+    copy = export(folder, tmp_path / "copy")
+    assert (copy / "manifest.json").read_bytes() == (folder / "manifest.json").read_bytes()
+    with pytest.raises(ConfigError, match="new folder"):
+        export(folder, copy)
