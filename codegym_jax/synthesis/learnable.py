@@ -11,7 +11,7 @@ duplicates: environments whose workflows share most of their steps.
 from collections.abc import Mapping
 from typing import Any
 
-from codegym_jax.synthesis.outline.features import is_learnable, median_calls
+from codegym_jax.synthesis.outline.features import SHORT_CALLS, is_learnable, median_calls
 
 MAX_SHARED_WORKFLOW = 0.85  # Jaccard similarity of two sets of step trigrams; more is a near duplicate
 MAX_BOOLEAN_SHARE = 0.34  # of the environments chosen: a boolean answer is right by chance half of the time
@@ -49,6 +49,7 @@ def rank(features_of: Mapping[str, Mapping[str, Any]], count: int) -> list[str]:
 def difficulty(features: Mapping[str, Any]) -> float:
     """Work per episode that copying does not do, in arbitrary units; 0 is the easiest."""
     tiny = features["tiny"]
+    short = sum(calls <= SHORT_CALLS for calls in tiny["oracle_calls"])
     return (
         features["native_operations"]
         + 50.0 * tiny["computed_share"]
@@ -56,6 +57,7 @@ def difficulty(features: Mapping[str, Any]) -> float:
         + 0.25 * max(tiny["longest_scalar"] - 2, 0)
         + 0.25 * tiny["longest_list"]
         + 0.05 * abs(median_calls(tiny) - 9)
+        + 5.0 * max(0.1 - short / tiny["tasks"], 0.0)
     )
 
 

@@ -88,7 +88,8 @@ class E:
 
 def candidate(**changes: Any) -> dict[str, Any]:
     tiny = {
-        "tasks": 20, "oracle_calls": [9] * 20, "computed_share": 0.0, "answer_kind": "copied", "tools": 5,
+        "tasks": 20, "oracle_calls": [5] * 4 + [9] * 16, "computed_share": 0.0, "answer_kind": "copied",
+        "tools": 5,
         "answers": 8, "top_answer_share": 0.3, "sequences": 6, "longest_scalar": 2, "longest_list": 0,
         "workflow": ["a b c", "b c d"],
     }  # fmt: skip
@@ -100,7 +101,7 @@ def candidate(**changes: Any) -> dict[str, Any]:
     "change",
     [
         {"tasks": 5}, {"native_operations": 5}, {"computed_share": 0.03}, {"answer_kind": "computed"},
-        {"tools": 9}, {"answers": 1}, {"top_answer_share": 0.9}, {"sequences": 2},
+        {"tools": 9}, {"answers": 1}, {"oracle_calls": [9] * 20}, {"top_answer_share": 0.9}, {"sequences": 2},
     ],
     ids=str,
 )  # fmt: skip

@@ -14,6 +14,7 @@ from codegym_jax.synthesis.outline import values
 MAX_TINY_CALLS = 24  # of a task that a tiny policy may meet, `Done` included
 MAX_TINY_SCALAR = 4  # characters of JSON, quotes apart; true, false and null are always short
 MAX_TINY_LIST = 8  # items
+SHORT_CALLS = 8  # of a task short enough to demonstrate
 MIN_TINY_TASKS = 6  # an environment with fewer in its sample is not judged
 CONSTANTS = {values.to_json(value) for value in (0, 1, -1, 2, "", " ", True, False, None, 0.0, 1.0)}
 
@@ -218,6 +219,7 @@ def is_learnable(features: Mapping[str, Any]) -> bool:
     tiny = features["tiny"]
     return (
         tiny["tasks"] >= MIN_TINY_TASKS
+        and tiny["oracle_calls"][0] <= SHORT_CALLS
         and features["native_operations"] <= 4
         and tiny["computed_share"] <= 0.02
         and tiny["answer_kind"] in ("boolean", "copied")

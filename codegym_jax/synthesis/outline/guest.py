@@ -52,7 +52,9 @@ def more_configs(argument_json: str) -> str:
     about = json.loads(argument_json)
     problem, samples = _samples(about, about["count"] * CANDIDATES_PER_CONFIG)
     oracle = _Oracle(about["environment"], about["class_name"])
-    configs = _spread(oracle, samples, about, 2 * about["count"], wanted=features.is_tiny)
+    configs = _spread(
+        oracle, samples, about, 2 * about["count"], wanted=features.is_tiny, twice=features.SHORT_CALLS
+    )
     return json.dumps({"configs": _balanced(configs, problem.answer)[: about["count"]]})
 
 
@@ -268,15 +270,25 @@ def _spread(
     about: dict[str, Any],
     count: int,
     wanted: Callable[[features.Steps], bool] = lambda steps: True,
+    twice: int = 0,
 ) -> list[Inputs]:
-    """Up to `count` configs on which the oracle succeeds, spread over call counts and answers."""
+    """Configs on which the oracle succeeds, spread over call counts and answers.
+
+    Args:
+      count: at most so many.
+      wanted: whether an episode will do.
+      twice: call counts up to this one get two turns where others get one.
+    """
     groups = {}
     for sample in samples:
         steps = oracle.run(sample.inputs, about["max_calls"])
         if steps is not None and about["min_calls"] <= len(steps) <= about["max_calls"] and wanted(steps):
             answers = groups.setdefault(len(steps), {})
             answers.setdefault(values.to_json(sample.answer), []).append(sample.inputs)
-    queues = [_taking_turns(list(groups[calls].values())) for calls in sorted(groups)]
+    queues = []
+    for calls in sorted(groups):
+        queue = _taking_turns(list(groups[calls].values()))
+        queues += [queue[::2], queue[1::2]] if calls <= twice else [queue]
     return _taking_turns(queues)[:count]
 
 
