@@ -69,6 +69,7 @@ class SandboxConfig:
 class SynthesisConfig:
     """Coding problems to verified environments and tasks."""
 
+    seed: int = 0  # of the choice of problems, their inputs and the splits; apart from the run's
     sources: tuple[str, ...] = ("humaneval", "codeio")
     problems_per_source: int = 160  # the first so many, in an order fixed by the seed
     tasks_per_environment: int = 20  # at most; learnable environments get more (below)
@@ -104,7 +105,6 @@ class DataConfig:
     heldout_environments: int = 6  # learnable environments never trained on
     validation_configs: int = 10  # per trained environment: settings are chosen on these
     test_configs: int = 24  # per trained environment: results are reported on these
-    max_calls: int = 14  # of the oracle: longer tasks are neither trained nor tested on
     max_vocabulary: int = 512  # of the BPE trained on the task set
 
     def __post_init__(self) -> None:

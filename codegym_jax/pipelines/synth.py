@@ -49,11 +49,11 @@ def synthesize(config: RunConfig, cache_dir: Path, console: Console | None = Non
         console.print(f"task set: {folder} (made before)")
         return folder
 
-    problems = load_problems(synthesis.sources, synthesis.problems_per_source, config.seed)
+    problems = load_problems(synthesis.sources, synthesis.problems_per_source, synthesis.seed)
     setup = {
         "workers": synthesis.workers,
         "initializer": open_sandbox,
-        "initargs": (config.sandbox, synthesis, config.seed),
+        "initargs": (config.sandbox, synthesis, synthesis.seed),
         "deadline_s": ITEM_DEADLINE_S,
     }
     made: dict[str, Made] = {}
@@ -95,7 +95,7 @@ def synthesize(config: RunConfig, cache_dir: Path, console: Console | None = Non
     split_of = split_tasks(
         {task.task_id: task.env_id for task in tasks},
         learnable_env_ids=chosen,
-        seed=config.seed,
+        seed=synthesis.seed,
         heldout_environments=config.data.heldout_environments,
         validation_configs=config.data.validation_configs,
         test_configs=config.data.test_configs,
@@ -142,7 +142,7 @@ def task_set_digest(config: RunConfig) -> str:
     """Changes with everything that a task set's bytes depend on; the number of workers is not among it."""
     sources = hashlib.sha256(repr(bundle.sources()).encode()).hexdigest()
     synthesis = dataclasses.replace(config.synthesis, workers=0)
-    return digest(config.seed, config.sandbox, synthesis, config.data, find_artefact().wasm_sha256, sources)
+    return digest(config.sandbox, synthesis, config.data, find_artefact().wasm_sha256, sources)
 
 
 def summary(manifest: dict) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 from codegym_jax.synthesis.outline.features import SHORT_CALLS, is_learnable, median_calls
 
 MAX_SHARED_WORKFLOW = 0.85  # Jaccard similarity of two sets of step trigrams; more is a near duplicate
-MAX_BOOLEAN_SHARE = 0.34  # of the environments chosen: a boolean answer is right by chance half of the time
+MAX_BOOLEAN_SHARE = 0.2  # of the environments chosen: a boolean answer is right by chance half of the time
 
 
 def rank(features_of: Mapping[str, Mapping[str, Any]], count: int) -> list[str]:
@@ -55,8 +55,8 @@ def difficulty(features: Mapping[str, Any]) -> float:
         + 50.0 * tiny["computed_share"]
         + 0.25 * max(tiny["tools"] - 4, 0)
         + 0.25 * max(tiny["longest_scalar"] - 2, 0)
-        + 0.25 * tiny["longest_list"]
-        + 0.05 * abs(median_calls(tiny) - 9)
+        + 1.0 * tiny["longest_list"]
+        + 0.05 * abs(median_calls(tiny) - 8)
         + 5.0 * max(0.1 - short / tiny["tasks"], 0.0)
     )
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from codegym_jax.synthesis.outline import values
 
-MAX_TINY_CALLS = 24  # of a task that a tiny policy may meet, `Done` included
+MAX_TINY_CALLS = 12  # of a task that a tiny policy may meet, `Done` included
 MAX_TINY_SCALAR = 4  # characters of JSON, quotes apart; true, false and null are always short
 MAX_TINY_LIST = 8  # items
 SHORT_CALLS = 8  # of a task short enough to demonstrate

@@ -24,7 +24,7 @@ GOOD_ENOUGH = (True, True, True, 0.0, -1)  # a rank at which no further strategy
 TRACED_SAMPLES = 12
 MIN_TOOLS = 4
 CANDIDATES_PER_CONFIG = 4
-MAX_ANSWER_SHARE = 0.7  # of the commonest answer among the tiny tasks
+MAX_ANSWER_SHARE = 0.55  # of the commonest answer among the tiny tasks
 DRAWN_SEEDS = 48
 MIN_SAMPLES = 10
 
