@@ -18,10 +18,10 @@ def config() -> RunConfig:
         synthesis=SynthesisConfig(
             problems_per_source=164,
             tasks_per_environment=16,
-            learnable_environments=18,
-            tasks_per_learnable_environment=124,
+            learnable_environments=14,
+            tasks_per_learnable_environment=150,
         ),
-        data=DataConfig(heldout_environments=4, validation_configs=16, test_configs=31),
+        data=DataConfig(heldout_environments=3, validation_configs=18, test_configs=37),
         sft=SftConfig(demonstrations_per_environment=12, max_demonstration_calls=8, steps=140),
         rollout=RolloutConfig(slots=64, max_tokens=176, max_turns=24),
         train=TrainConfig(

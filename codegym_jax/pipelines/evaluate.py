@@ -28,7 +28,7 @@ def spread(tasks: Sequence[Task], limit: int) -> list[Task]:
 
 def run_evaluation(
     bench: Workbench, params: Any, name: str, splits: Sequence[str] = REPORTED
-) -> dict[str, dict[str, dict[str, Any]]]:
+) -> dict[str, Any]:
     """Plays held-out tasks with these parameters, or reads the result of an earlier call.
 
     Args:
@@ -38,13 +38,14 @@ def run_evaluation(
       splits: of the task set.
 
     Returns:
-      mode (`sampled`, `greedy`) -> split -> success rate as JSON (`evals.in_domain.to_json`).
+      mode (`sampled`, `greedy`) -> split -> success rate as JSON (`evals.in_domain.to_json`), and
+      `compiled_programs`, those of the sampler so far.
     """
     path = bench.folder / "evaluations" / f"{name}.json"
     if path.exists():
         return json.loads(path.read_text())
     config = bench.config.evaluation
-    result: dict[str, dict[str, dict[str, Any]]] = {}
+    result: dict[str, Any] = {}
     for mode, temperature in (("sampled", config.temperature), ("greedy", 0.0)):
         for split in splits:
             tasks = spread(bench.tasks(split), config.max_tasks)
@@ -58,6 +59,7 @@ def run_evaluation(
             result.setdefault(mode, {})[split] = to_json(rate)
             low, high = rate.ci95
             say(f"eval {name}: {split} {mode} {rate.success:.3f} [{low:.3f}, {high:.3f}] n={rate.n}")
+    result["compiled_programs"] = bench.sampler.compiled_programs
     path.parent.mkdir(exist_ok=True)
     write_atomically(path, json.dumps(result, indent=2) + "\n")
     return result

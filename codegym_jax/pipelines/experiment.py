@@ -83,12 +83,12 @@ def finish(bench: Workbench, final_hash: str) -> None:
     result = {
         "environments": manifest["counts"]["environments"],
         "tasks": sum(bench.task_set.counts.values()),
-        "learnable_environments": manifest["counts"]["learnable_environments"],
+        "learnable_environments": len(manifest["learnable"]),
         **_figures(bench.folder, "sampled"),
         "greedy": _figures(bench.folder, "greedy"),
         "replayed": replayed.replayed,
         "replay_identical": replayed.identical,
-        "compiled_programs": bench.sampler.compiled_programs,
+        "compiled_programs": _evaluation(bench.folder, "after")["compiled_programs"],
         "params_hash": final_hash,
         "wall_s": {**timing, "total": round(math.fsum(timing.values()), 2)},
         "rejections": manifest["rejections"],
@@ -103,7 +103,7 @@ def finish(bench: Workbench, final_hash: str) -> None:
                 say(f"{key}_{when:8s} {rate['success']:.3f} [{low:.3f}, {high:.3f}] n={rate['n']}")
     same = "all identical" if replayed.identical else f"{replayed.different} differ"
     say(f"replayed {replayed.replayed} episodes: {same}")
-    say(f"parameters {final_hash}")
+    say(f"sampler: {result['compiled_programs']} compiled programs; parameters {final_hash}")
     say(f"report: {report}")
 
 
@@ -111,11 +111,15 @@ def _figures(folder: pathlib.Path, mode: str) -> Mapping[str, Any]:
     """Success by split and time of evaluation, as `result.json` names them."""
     figures = {}
     for when in ("before", "after", "control"):
-        path = folder / "evaluations" / f"{when}.json"
-        if path.exists():
-            for split, rate in json.loads(path.read_text())[mode].items():
-                figures[f"{_SPLIT_KEYS[split]}_{when}"] = {key: rate[key] for key in ("success", "ci95", "n")}
+        for split, rate in _evaluation(folder, when).get(mode, {}).items():
+            figures[f"{_SPLIT_KEYS[split]}_{when}"] = {key: rate[key] for key in ("success", "ci95", "n")}
     return figures
+
+
+def _evaluation(folder: pathlib.Path, name: str) -> dict[str, Any]:
+    """What `run_evaluation` kept, or nothing."""
+    path = folder / "evaluations" / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def _equal_time_steps(folder: pathlib.Path) -> int:

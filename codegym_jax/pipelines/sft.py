@@ -111,7 +111,7 @@ def run_sft(
                 rows_per_batch=config.rows,
                 width_multiple=WIDTH_MULTIPLE,
             )
-            state, measured = update(state, batch.batches, float(batch.policy_token_count))
+            state, measured = update(state, bench.place(batch.batches), float(batch.policy_token_count))
             values = jax.device_get(measured) | {
                 "tokens": batch.policy_token_count,
                 "tokens_per_second": sum(len(row.token_ids) for row in drawn) / (monotonic() - start_s),

@@ -102,7 +102,7 @@ def run_train(bench: Workbench, start: Any) -> Any:
             )
             measured = []
             for batch in updates:
-                state, of_update = update(state, batch.batches, float(batch.policy_token_count))
+                state, of_update = update(state, bench.place(batch.batches), float(batch.policy_token_count))
                 measured.append(of_update)
             values = summarize(episodes) | average(jax.device_get(measured))
             values |= {

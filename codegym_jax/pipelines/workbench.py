@@ -4,7 +4,7 @@ import dataclasses
 import json
 import pathlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,7 +27,7 @@ from codegym_jax.envs.sandbox import Sandbox
 from codegym_jax.models import sharding
 from codegym_jax.models.presets import PRESETS
 from codegym_jax.models.transformer import Transformer
-from codegym_jax.records import EnvSpec, Episode, Task
+from codegym_jax.records import EnvSpec, Episode, Task, TrainBatch
 from codegym_jax.rollout.agent import Agent, EpisodeLimits
 from codegym_jax.rollout.episode_log import write_episodes
 from codegym_jax.rollout.generate import Sampler
@@ -173,6 +173,10 @@ class Workbench:
             top_k=rollout.top_k,
             top_p=rollout.top_p,
         )
+
+    def place(self, batches: Sequence[TrainBatch]) -> list[TrainBatch]:
+        """Batches on the devices, their rows spread over the mesh's data axes."""
+        return jax.device_put(list(batches), sharding.place(self.mesh, "rows"))
 
     @cached_property
     def fingerprint(self) -> dict[str, str]:
