@@ -170,6 +170,7 @@ class TrainConfig:
     adam_b1: float = 0.9
     adam_b2: float = 0.95
     max_grad_norm: float = 1.0
+    mean: str = "token"  # of the loss: over "token"s or over "episode"s
     clip_low: float = 0.2
     clip_high: float = 0.2
     max_invalid_fraction: float = 0.2  # more host failures than this in one step stop the run

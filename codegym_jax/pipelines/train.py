@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from time import monotonic
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ from codegym_jax.pipelines.console import bar, say
 from codegym_jax.pipelines.workbench import WIDTH_MULTIPLE, Workbench
 from codegym_jax.records import Episode, Task
 from codegym_jax.rollout.agent import EpisodeRequest
-from codegym_jax.rollout.collate import collate
+from codegym_jax.rollout.collate import Mean, collate
 from codegym_jax.trainer.checkpoint import Checkpointer
 from codegym_jax.trainer.optimizer import make_adamw
 from codegym_jax.trainer.state import init_state
@@ -43,7 +43,7 @@ def run_train(bench: Workbench, start: Any) -> Any:
       The trained parameters.
     """
     config, rollout = bench.config.train, bench.config.rollout
-    algorithm = find_algorithm(config.algorithm)
+    algorithm, mean = find_algorithm(config.algorithm), find_mean(config.mean)
     optimizer = make_adamw(
         config.learning_rate,
         warmup_steps=config.warmup_steps,
@@ -99,6 +99,7 @@ def run_train(bench: Workbench, start: Any) -> Any:
                 rows_per_batch=config.rows_per_batch,
                 width_multiple=WIDTH_MULTIPLE,
                 rng=np.random.default_rng(stable_hash(bench.config.seed, "collate", step)),
+                mean=mean,
             )
             measured = []
             for batch in updates:
@@ -127,6 +128,18 @@ def find_algorithm(name: str) -> Algorithm:
     if name not in ALGORITHMS:
         raise ConfigError(f"train.algorithm must be one of {', '.join(ALGORITHMS)}, got {name!r}")
     return ALGORITHMS[name]
+
+
+def find_mean(name: str) -> Mean:
+    """The aggregation called `name`.
+
+    Raises:
+      ConfigError: when there is none.
+    """
+    known = get_args(Mean)
+    if name not in known:
+        raise ConfigError(f"train.mean must be one of {', '.join(known)}, got {name!r}")
+    return name
 
 
 def attempts(

@@ -10,12 +10,14 @@ of 0.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from codegym_jax.records import Episode, TrainBatch
+
+Mean = Literal["token", "episode"]
 
 
 class UpdateBatches(NamedTuple):
@@ -42,6 +44,7 @@ def collate(
     rows_per_batch: int,
     width_multiple: int,
     rng: np.random.Generator,
+    mean: Mean = "token",
 ) -> list[UpdateBatches]:
     """Deals the episodes that teach something into updates of about equal size.
 
@@ -58,6 +61,11 @@ def collate(
       rows_per_batch: rows of each batch; what one forward and backward pass can hold.
       width_multiple: widths are rounded up to a multiple of this many tokens.
       rng: shuffles; the same generator state gives the same updates.
+      mean: "token" gives every token of an update the same weight; "episode" every episode, whatever its
+        length, as equation 3 of DeepSeekMath (Shao et al. 2024, https://arxiv.org/abs/2402.03300). Both are
+        sums over tokens divided by `policy_token_count`: for "episode" an advantage is scaled by the
+        update's mean length over the episode's, which the clipped loss, being positively homogeneous in
+        the advantage, passes on unchanged.
 
     Returns:
       One entry per update, empty when no episode teaches anything.
@@ -71,10 +79,9 @@ def collate(
         return []
     update_count = max(1, round(len(rows) / rows_per_update))
     order = rng.permutation(len(rows))
-    return [
-        _update([rows[index] for index in share], rows_per_batch, width_multiple)
-        for share in np.array_split(order, update_count)
-    ]
+    shares = ([rows[index] for index in share] for share in np.array_split(order, update_count))
+    weigh = _equal_episodes if mean == "episode" else list
+    return [_update(weigh(share), rows_per_batch, width_multiple) for share in shares]
 
 
 def demonstration_batches(
@@ -89,6 +96,16 @@ def demonstration_batches(
     """
     rows = [_Row(token_ids, is_policy, None, 0.0) for token_ids, is_policy in demonstrations]
     return _update(rows, rows_per_batch, width_multiple)
+
+
+def _equal_episodes(rows: list[_Row]) -> list[_Row]:
+    """The rows with advantages scaled so that a mean over tokens becomes a mean over episodes."""
+    lengths = [int(row.is_policy[1:].sum()) for row in rows]
+    mean_length = sum(lengths) / len(lengths)
+    return [
+        row._replace(advantage=row.advantage * mean_length / length)
+        for row, length in zip(rows, lengths, strict=True)
+    ]
 
 
 def _update(rows: list[_Row], rows_per_batch: int, width_multiple: int) -> UpdateBatches:

@@ -14,7 +14,7 @@ from typing import Any
 from codegym_jax.synthesis.outline.features import SHORT_CALLS, is_learnable, median_calls
 
 MAX_SHARED_WORKFLOW = 0.85  # Jaccard similarity of two sets of step trigrams; more is a near duplicate
-MAX_BOOLEAN_SHARE = 0.2  # of the environments chosen: a boolean answer is right by chance half of the time
+MAX_BOOLEAN_SHARE = 0.3  # of the environments chosen: a boolean answer is right by chance half of the time
 
 
 def rank(features_of: Mapping[str, Mapping[str, Any]], count: int) -> list[str]:
