@@ -7,8 +7,8 @@ All of HumanEval and 164 problems of CodeI/O become environments. Of those, the 
 on (`synthesis/learnable.py`): at most 12 oracle calls, scalars of at most 3 characters, no lists, parameters
 copied from what was seen, answers copied or boolean and never one value in most tasks.
 
-The policy starts from random weights. The head-room for RL is natural: 16 demonstrations per environment, none
-longer than 8 calls, and 120 updates, while training and testing go up to 12 calls.
+The policy starts from random weights. The head-room for RL is natural: 16 demonstrations per environment,
+none longer than 8 calls, and 120 updates, while training and testing go up to 12 calls.
 
 Device: 2 CPU cores. Measured results are in `LOG.md`.
 """

@@ -134,3 +134,26 @@ def test_demonstrations_keep_their_masks():
     np.testing.assert_array_equal(batch.is_policy_BT, [[0, 0, 1, 0]] * 2 + [[0] * 4] * 2)
     assert update.policy_token_count == 2
     assert not batch.sampler_logp_BT.any() and not batch.advantage_BT.any()
+
+
+def test_a_mean_over_episodes_by_hand():
+    """Two episodes of 2 and 6 policy tokens: mean length 4, so their advantages are scaled by 4/2 and 4/6.
+
+    Summed over tokens and divided by the 8 tokens, each episode weighs 1/2, as in a mean over episodes.
+    """
+    (update,) = collated([episode(0, 4), episode(1, 8)], [1.0, -3.0], mean="episode")
+    sums = {}
+    for batch in update.batches:
+        for row in range(batch.tokens_BT.shape[0]):
+            own = batch.advantage_BT[row][batch.is_policy_BT[row] > 0]
+            if own.size:
+                sums[own.size] = (own[0], own.sum() / update.policy_token_count)
+    np.testing.assert_allclose(sums[2], (2.0, 1.0 / 2), rtol=1e-6)
+    np.testing.assert_allclose(sums[6], (-2.0, -3.0 / 2), rtol=1e-6)
+
+
+def test_the_means_agree_on_episodes_of_one_length():
+    episodes, advantages = [episode(i, 6) for i in range(4)], [1.0, -1.0, 0.5, 2.0]
+    by_token, by_episode = (collated(episodes, advantages, mean=mean) for mean in ("token", "episode"))
+    for one, other in zip(by_token[0].batches, by_episode[0].batches, strict=True):
+        np.testing.assert_array_equal(one.advantage_BT, other.advantage_BT)
