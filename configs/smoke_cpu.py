@@ -4,8 +4,8 @@
     codegym control configs/smoke_cpu.py --run runs/smoke
 
 All of HumanEval and 164 problems of CodeI/O become environments. Of those, the learnable ones are trained
-on (`synthesis/learnable.py`): at most 12 oracle calls, scalars of at most 3 characters, no lists, parameters
-copied from what was seen, answers copied or boolean and never one value in most tasks.
+on (`synthesis/learnable.py`): at most 12 oracle calls, scalars of at most 3 characters, no lists and no
+visible inputs, parameters copied from what was seen, answers copied or boolean and varied.
 
 The policy starts from random weights. The head-room for RL is natural: 16 demonstrations per environment,
 none longer than 8 calls, and 120 updates, while training and testing go up to 12 calls.

@@ -16,8 +16,9 @@ DATA = DataConfig(heldout_environments=1, validation_configs=2, test_configs=3)
 
 def config(workers: int = 1, learnable: int = 3) -> RunConfig:
     synthesis = SynthesisConfig(
+        seed=161,  # its first thirteen problems hold four that a tiny policy can learn
         sources=("humaneval",),
-        problems_per_source=9,
+        problems_per_source=13,
         tasks_per_environment=10,
         learnable_environments=learnable,
         tasks_per_learnable_environment=12,
@@ -38,7 +39,7 @@ def task_set(folder: Path) -> TaskSet:
 
 def test_every_problem_is_accounted_for(task_set: TaskSet):
     manifest = task_set.manifest
-    assert manifest["problems"] == 9
+    assert manifest["problems"] == 13
     assert manifest["environments"] == len(task_set.specs) >= 4
     refused = sum(manifest["rejections"].values())
     assert manifest["problems"] - manifest["environments"] <= refused

@@ -13,7 +13,7 @@ from codegym_jax.synthesis.outline import values
 
 MAX_TINY_CALLS = 12  # of a task that a tiny policy may meet, `Done` included
 MAX_TINY_SCALAR = 3  # characters of JSON, quotes apart; true, false and null are always short
-MAX_TINY_LIST = 0  # items
+MAX_TINY_LIST = 0  # items of a list or an object, so `Observe` has nothing visible to show either
 SHORT_CALLS = 8  # of a task short enough to demonstrate
 MIN_TINY_TASKS = 6  # an environment with fewer in its sample is not judged
 CONSTANTS = {values.to_json(value) for value in (0, 1, -1, 2, "", " ", True, False, None, 0.0, 1.0)}
