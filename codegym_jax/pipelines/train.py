@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from time import monotonic
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import jax
 import jax.numpy as jnp
@@ -139,7 +139,7 @@ def find_mean(name: str) -> Mean:
     known = get_args(Mean)
     if name not in known:
         raise ConfigError(f"train.mean must be one of {', '.join(known)}, got {name!r}")
-    return name
+    return cast(Mean, name)
 
 
 def attempts(
