@@ -51,7 +51,7 @@ def run_evaluation(
             tasks = spread(bench.tasks(split), config.max_tasks)
             requests = [EpisodeRequest(spec=bench.spec_of(task), task=task, attempt=0) for task in tasks]
             with bar(f"eval {name} {split} {mode}", len(requests)) as progress:
-                episodes = bench.agent.play(
+                episodes = bench.play(
                     params, requests, temperature=temperature, on_episode=lambda _: progress.advance()
                 )
             bench.save_episodes(f"eval_{name}/{split}_{mode}", episodes)

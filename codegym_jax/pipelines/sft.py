@@ -18,7 +18,6 @@ from codegym_jax.records import Task
 from codegym_jax.rollout.collate import demonstration_batches
 from codegym_jax.trainer.checkpoint import Checkpointer
 from codegym_jax.trainer.optimizer import learning_rate_schedule, make_adamw
-from codegym_jax.trainer.state import init_state
 from codegym_jax.trainer.step import make_sft_step
 
 STAGE, CONTROL = "sft", "control"
@@ -77,7 +76,7 @@ def run_sft(
         config.learning_rate, **schedule, weight_decay=0.01, b1=0.9, b2=0.98, max_grad_norm=1.0
     )
     update = make_sft_step(bench.log_prob_fn, optimizer)
-    state = init_state(bench.init_params() if start is None else start, optimizer)
+    state = bench.init_state(bench.init_params() if start is None else start, optimizer)
     rows = demonstrations(bench)
     stream = demonstration_iterator(rows, seed=bench.config.seed, rows=config.rows)
     checkpoints = Checkpointer(bench.folder / "checkpoints" / stage)

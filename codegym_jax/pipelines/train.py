@@ -22,7 +22,6 @@ from codegym_jax.rollout.agent import EpisodeRequest
 from codegym_jax.rollout.collate import Mean, collate
 from codegym_jax.trainer.checkpoint import Checkpointer
 from codegym_jax.trainer.optimizer import make_adamw
-from codegym_jax.trainer.state import init_state
 from codegym_jax.trainer.step import make_policy_gradient_step
 
 STAGE = "train"
@@ -56,7 +55,7 @@ def run_train(bench: Workbench, start: Any) -> Any:
     advantages = jax.jit(algorithm.advantages)
     tasks = bench.tasks(TRAIN)
     stream = task_iterator(tasks, seed=bench.config.seed, tasks_per_step=rollout.tasks_per_step)
-    state = init_state(start, optimizer)
+    state = bench.init_state(start, optimizer)
     checkpoints = Checkpointer(bench.folder / "checkpoints" / STAGE)
     restored = checkpoints.restore(state)
     cursor, first = None, 0
@@ -82,7 +81,7 @@ def run_train(bench: Workbench, start: Any) -> Any:
             save(0)
         for step in range(first + 1, config.steps + 1):
             start_s = monotonic()
-            episodes = bench.agent.play(
+            episodes = bench.play(
                 state.params,
                 attempts(bench, tasks, next(stream), G),
                 temperature=rollout.temperature,

@@ -13,7 +13,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
+import optax
+from jax.sharding import Mesh, NamedSharding
 
 from codegym_jax import config as config_module
 from codegym_jax.algorithms.log_probs import make_log_prob_fn
@@ -28,12 +29,12 @@ from codegym_jax.models import sharding
 from codegym_jax.models.presets import PRESETS
 from codegym_jax.models.transformer import Transformer
 from codegym_jax.records import EnvSpec, Episode, Task, TrainBatch
-from codegym_jax.rollout.agent import Agent, EpisodeLimits
+from codegym_jax.rollout.agent import Agent, EpisodeLimits, EpisodeRequest
 from codegym_jax.rollout.episode_log import write_episodes
 from codegym_jax.rollout.generate import Sampler
 from codegym_jax.trainer.checkpoint import Checkpointer
 from codegym_jax.trainer.optimizer import make_adamw
-from codegym_jax.trainer.state import init_state
+from codegym_jax.trainer.state import TrainState, init_state
 
 WIDTH_MULTIPLE = 32
 """Batch widths are multiples of this many tokens, which bounds the number of compiled shapes."""
@@ -174,6 +175,24 @@ class Workbench:
             top_p=rollout.top_p,
         )
 
+    def init_state(self, params: Any, optimizer: optax.GradientTransformation) -> TrainState:
+        """The state before the first update, all of it on the mesh: counters on every device of it."""
+        everywhere = sharding.place(self.mesh)
+
+        def settle(leaf: jax.Array) -> jax.Array:
+            return leaf if isinstance(leaf.sharding, NamedSharding) else jax.device_put(leaf, everywhere)
+
+        return jax.tree.map(settle, init_state(params, optimizer))
+
+    def play(self, params: Any, requests: Sequence[EpisodeRequest], **settings: Any) -> list[Episode]:
+        """Plays episodes (`Agent.play`) with the parameters laid out as the table says.
+
+        Fresh, updated and restored parameters then compile to the same programs.
+        """
+        example = jnp.zeros((1, 2), jnp.int32)
+        layout = sharding.parameter_shardings(self.model, self.mesh, example)
+        return self.agent.play(jax.device_put(params, layout), requests, **settings)
+
     def place(self, batches: Sequence[TrainBatch]) -> list[TrainBatch]:
         """Batches on the devices, their rows spread over the mesh's data axes."""
         return jax.device_put(list(batches), sharding.place(self.mesh, "rows"))
@@ -192,7 +211,7 @@ class Workbench:
         # Both learners use AdamW, so a state of either fits.
         optimizer = make_adamw(1.0, warmup_steps=0, weight_decay=0.0, b1=0.9, b2=0.9, max_grad_norm=1.0)
         folder = self.folder / "checkpoints" / stage
-        restored = Checkpointer(folder).restore(init_state(self.init_params(), optimizer))
+        restored = Checkpointer(folder).restore(self.init_state(self.init_params(), optimizer))
         if restored is None:
             raise ConfigError(f"{folder} holds no checkpoint; run `codegym {stage}` first")
         return restored[0].params

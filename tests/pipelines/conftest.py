@@ -26,8 +26,8 @@ CONFIG = RunConfig(
     model="nano",
     mesh=MeshConfig(),
     data=DataConfig(max_vocabulary=300),
-    sft=SftConfig(demonstrations_per_environment=4, steps=4, rows=8, warmup_steps=1),
-    rollout=RolloutConfig(tasks_per_step=2, attempts_per_task=4, slots=8, max_tokens=96, max_turns=4),
+    sft=SftConfig(demonstrations_per_environment=6, steps=60, rows=8, warmup_steps=5),
+    rollout=RolloutConfig(tasks_per_step=2, attempts_per_task=4, slots=8, max_tokens=96, max_turns=8),
     train=TrainConfig(steps=4, rows_per_update=8, rows_per_batch=8, checkpoint_every=2),
     evaluation=EvalConfig(max_tasks=5),
 )
@@ -58,5 +58,5 @@ def tiny_task_set(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def tiny_config() -> RunConfig:
-    """Four updates of each kind."""
+    """Long enough that some episodes succeed, so that RL has something to learn from."""
     return CONFIG
