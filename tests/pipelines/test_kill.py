@@ -70,7 +70,7 @@ def test_a_killed_run_ends_with_the_bytes_of_an_uninterrupted_one(tiny_task_set,
             time.sleep(0.002)
         assert process.poll() is None, f"the run ended before it could be killed {name}"
         process.kill()
-        process.wait()
+        process.communicate()
         assert finish(folder) == expected, name
         saved = json.loads((folder / "config.json").read_text())
         assert saved["seed"] == config.seed
