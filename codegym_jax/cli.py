@@ -3,7 +3,6 @@
 import argparse
 import json
 import logging
-import os
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -96,8 +95,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def cache_dir() -> pathlib.Path:
     """Where compiled guests, compiled programs and task sets are kept between runs."""
-    base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    return pathlib.Path(base) / "codegym-jax"
+    from codegym_jax.envs.sandbox import default_cache_dir
+
+    return default_cache_dir()
 
 
 def _load(options: argparse.Namespace):

@@ -189,9 +189,12 @@ class Workbench:
 
         Fresh, updated and restored parameters then compile to the same programs.
         """
-        example = jnp.zeros((1, 2), jnp.int32)
-        layout = sharding.parameter_shardings(self.model, self.mesh, example)
-        return self.agent.play(jax.device_put(params, layout), requests, **settings)
+        return self.agent.play(jax.device_put(params, self._layout), requests, **settings)
+
+    @cached_property
+    def _layout(self) -> Any:
+        """Where the table puts each parameter; found by tracing the model's initialization."""
+        return sharding.parameter_shardings(self.model, self.mesh, jnp.zeros((1, 2), jnp.int32))
 
     def place(self, batches: Sequence[TrainBatch]) -> list[TrainBatch]:
         """Batches on the devices, their rows spread over the mesh's data axes."""
