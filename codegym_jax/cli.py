@@ -95,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def cache_dir() -> pathlib.Path:
     """Where compiled guests, compiled programs and task sets are kept between runs."""
-    from codegym_jax.envs.sandbox import default_cache_dir
+    from codegym_jax.envs.artefact import default_cache_dir
 
     return default_cache_dir()
 

@@ -1,8 +1,9 @@
-"""Finds the guest artefact in `envs_wasm/dist`, checks it, and decompresses it."""
+"""Finds a guest artefact in `envs_wasm/dist`, checks it, and decompresses it."""
 
 import hashlib
 import json
 import lzma
+import os
 import pathlib
 from dataclasses import dataclass
 
@@ -15,8 +16,9 @@ class ArtefactError(UserError):
 
 @dataclass(frozen=True, slots=True)
 class Artefact:
-    """The pinned guest: a WebAssembly module, xz-compressed."""
+    """A pinned guest, xz-compressed."""
 
+    name: str
     path: pathlib.Path
     wasm_sha256: str
 
@@ -34,18 +36,25 @@ class Artefact:
         return wasm
 
 
-def find_artefact() -> Artefact:
-    """The artefact in `envs_wasm/dist`, which lies beside this package in a checkout and in an installation.
+def find_artefact(name: str = "guest") -> Artefact:
+    """An artefact in `envs_wasm/dist`, which lies beside this package in a checkout and in an installation.
+
+    Args:
+      name: `guest`, which environments run in; `component`, the same build before it was fused; `second`,
+        another build of the same sources, whose strings hash differently; `native`, the one written in C.
 
     Raises:
       ArtefactError: when one of its two files is not there.
     """
     dist = pathlib.Path(__file__).resolve().parents[2] / "envs_wasm" / "dist"
-    manifest_path = dist / "manifest.json"
-    if not manifest_path.is_file():
-        raise ArtefactError(f"{manifest_path}: not found; rebuild the guest with `make guest` (see BUILD.md)")
-    manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
-    path = dist / manifest["artefact"]
-    if not path.is_file():
-        raise ArtefactError(f"{path}: not found; rebuild the guest with `make guest` (see BUILD.md)")
-    return Artefact(path, manifest["wasm_sha256"])
+    path, manifest = dist / f"{name}.wasm.xz", dist / f"{name}.json"
+    for needed in (path, manifest):
+        if not needed.is_file():
+            raise ArtefactError(f"{needed}: not found; rebuild the guest with `make guest` (see BUILD.md)")
+    return Artefact(name, path, json.loads(manifest.read_text(encoding="utf-8"))["wasm_sha256"])
+
+
+def default_cache_dir() -> pathlib.Path:
+    """`$XDG_CACHE_HOME/codegym-jax`, or `~/.cache/codegym-jax`."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (pathlib.Path(base) if base else pathlib.Path.home() / ".cache") / "codegym-jax"

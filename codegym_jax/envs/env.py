@@ -7,6 +7,7 @@ that exhausted its guest leaves the state as if it had only failed.
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from codegym_jax.envs.action import DONE, ActionParser, BadCall
@@ -18,6 +19,9 @@ __all__ = ["Env", "EnvError", "HostFailure", "StepResult"]
 
 SOLVE_FUEL_FACTOR = 8
 """The oracle makes all its calls within one guest call, so it gets so many calls' fuel."""
+
+_MAX_BATCH = 512
+"""Calls of the guest's `step` in one; bounds what a batch holds in memory at a time."""
 
 _TRAP_TEXT = {
     CallError.OUT_OF_FUEL: "Error: the call took too long",
@@ -79,7 +83,7 @@ class Env:
         self._config_json = config_json
         self._parser = ActionParser(spec.tools, sandbox.limits)
         self._max_chars = sandbox.limits.max_observation_chars
-        self._history: list[tuple[str, str]] = []  # (action, full observation) of calls that made the state
+        self._history: list[tuple[str, str]] = []  # (action, observation) of the calls that made the state
         self._guest = self._load()
 
     def step(self, action: str) -> StepResult:
@@ -91,20 +95,37 @@ class Env:
         Raises:
           HostFailure: when the host failed; the episode is then invalid.
         """
-        self.step_count += 1
-        self.actions.append(action)
-        if self.finished:
-            return self._result("Error: the episode has ended", CallError.REFUSED)
-        tool = self._parser.tool_of(action)
+        tool = self._tool_of(action)
         if isinstance(tool, BadCall):
-            return self._result(tool.text, tool.error)
-        ended, observation, error = self._call(action)
-        if ended or tool == DONE:
-            self.finished = True
-            self.verdict = observation
-            self.reward = self._read_reward() if ended else 0.0
-            return self._result("", error)
-        return self._result(self._shorten(observation), error)
+            return self._result(action, tool.text, tool.error)
+        try:
+            outcome = self._guest.step(action)
+        except GuestError as error:
+            outcome = error
+        except GuestTrap as trap:
+            self._rebuild()
+            text = _TRAP_TEXT[trap.error]
+            return (
+                self._end(action, text, trap.error)
+                if tool == DONE
+                else self._result(action, text, trap.error)
+            )
+        return self._take(action, tool, outcome)
+
+    def step_many(self, actions: Sequence[str]) -> list[StepResult]:
+        """Takes many actions, with the results of as many calls of `step`, in few calls of the guest.
+
+        Raises:
+          HostFailure: when the host failed; the episode is then invalid.
+        """
+        results: list[StepResult] = []
+        while len(results) < len(actions):
+            batch = self._callable_prefix(actions[len(results) :])
+            if len(batch) > 1:
+                results += self._step_batch(batch)
+            else:
+                results.append(self.step(actions[len(results)]))
+        return results
 
     def run_oracle(self, max_calls: int = 1024) -> tuple[list[str], list[str]]:
         """Plays the environment's own `solve`, which ends this episode.
@@ -150,6 +171,16 @@ class Env:
         except GuestError as error:
             raise EnvError("answer_raised", str(error)) from error
 
+    @property
+    def fuel_used(self) -> int:
+        """What the guest has burned since it was loaded, about one unit per Wasm instruction."""
+        return self._guest.fuel_used
+
+    @property
+    def memory_bytes(self) -> int:
+        """The present size of the guest's memory."""
+        return self._guest.memory_bytes
+
     def close(self) -> None:
         """Frees the guest."""
         self._guest.close()
@@ -172,32 +203,64 @@ class Env:
             raise EnvError("does_not_load", str(error)) from error
         return guest
 
-    def _call(self, action: str) -> tuple[bool, str, CallError | None]:
-        """(the class says that it is done, observation, error) of one call in the guest."""
+    def _tool_of(self, action: str) -> str | BadCall:
+        if self.finished:
+            return BadCall(CallError.REFUSED, "Error: the episode has ended")
+        return self._parser.tool_of(action)
+
+    def _callable_prefix(self, actions: Sequence[str]) -> list[tuple[str, str]]:
+        """(action, tool) of the first actions that the guest is to see, up to the first `Done`."""
+        prefix: list[tuple[str, str]] = []
+        for action in actions[:_MAX_BATCH]:
+            tool = self._tool_of(action)
+            if isinstance(tool, BadCall):
+                break
+            prefix.append((action, tool))
+            if tool == DONE:
+                break
+        return prefix
+
+    def _step_batch(self, batch: list[tuple[str, str]]) -> list[StepResult]:
         try:
-            ended, observation = self._guest.step(action)
-            error = CallError.TOOL_RAISED if observation.startswith("Error:") else None
-        except GuestError as raised:
-            ended, observation, error = False, f"Error: {raised}", CallError.TOOL_RAISED
-        except GuestTrap as trap:
+            outcomes = self._guest.step_many([action for action, _ in batch])
+        except GuestTrap:  # which of them it was, single steps will tell
             self._rebuild()
-            return False, _TRAP_TEXT[trap.error], trap.error
+            return [self.step(action) for action, _ in batch]
+        return [self._take(*call, outcome) for call, outcome in zip(batch, outcomes, strict=False)]
+
+    def _take(self, action: str, tool: str, outcome: tuple[bool, str] | GuestError) -> StepResult:
+        """Keeps the rules of an episode over what the guest answered."""
+        if isinstance(outcome, GuestError):
+            ended, observation, error = False, f"Error: {outcome}", CallError.TOOL_RAISED
+        else:
+            ended, observation = outcome
+            error = CallError.TOOL_RAISED if observation.startswith("Error:") else None
+        if ended or tool == DONE:
+            self.reward = self._read_reward() if ended else 0.0
+            return self._end(action, observation, error)
+        observation = self._shorten(observation)
         self._history.append((action, observation))
-        return ended, observation, error
+        return self._result(action, observation, error)
 
     def _rebuild(self) -> None:
         """Replays the calls that made the state on a fresh guest, in place of the one that trapped."""
         self._guest.close()
         self._guest = self._load()
-        for action, observation in self._history:
-            try:
-                again = self._guest.step(action)[1]
-            except GuestError as raised:
-                again = f"Error: {raised}"
-            except GuestTrap as trap:
-                raise HostFailure(f"{self._spec.env_id}: replaying a call trapped: {trap}") from trap
-            if again != observation:
+        for start in range(0, len(self._history), _MAX_BATCH):
+            calls = self._history[start : start + _MAX_BATCH]
+            if self._replayed(calls) != [observation for _, observation in calls]:
                 raise HostFailure(f"{self._spec.env_id}: replaying a call gave another observation")
+
+    def _replayed(self, calls: list[tuple[str, str]]) -> list[str]:
+        """What calls that have been made before give now."""
+        try:
+            outcomes = self._guest.step_many([action for action, _ in calls])
+        except GuestTrap as trap:
+            raise HostFailure(f"{self._spec.env_id}: replaying a call trapped: {trap}") from trap
+        return [
+            self._shorten(f"Error: {outcome}" if isinstance(outcome, GuestError) else outcome[1])
+            for outcome in outcomes
+        ]
 
     def _read_reward(self) -> float:
         """The class's reward, into [0, 1]; a class that cannot tell gives nothing."""
@@ -212,6 +275,13 @@ class Env:
             return text
         return f"{text[: self._max_chars]}... [cut, {len(text)} characters in all]"
 
-    def _result(self, observation: str, error: CallError | None) -> StepResult:
+    def _end(self, action: str, verdict: str, error: CallError | None) -> StepResult:
+        self.finished = True
+        self.verdict = verdict
+        return self._result(action, "", error)
+
+    def _result(self, action: str, observation: str, error: CallError | None) -> StepResult:
+        self.step_count += 1
+        self.actions.append(action)
         self.observations.append(observation)
         return StepResult(observation, self.finished, error)

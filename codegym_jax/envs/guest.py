@@ -5,20 +5,25 @@ Takes text, gives text. A guest that trapped is in an undefined state and answer
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
 import wasmtime
 
-from codegym_jax.envs.canonical_abi import GuestInstance
+from codegym_jax.envs.runtime import BrokenGuest, Instance
 from codegym_jax.records import CallError
 
 if TYPE_CHECKING:
     from codegym_jax.envs.sandbox import Sandbox
 
 
+_FRAME_BYTES = 4
+_NO_REPLY = bytes([4])  # nothing at all stands for the worst
+
+
 class Status(IntEnum):
-    """How a call ended: the WIT enum `status`, in its order."""
+    """How a call ended: the first byte of a reply (`envs_wasm/wit/codegym.wit`)."""
 
     OK = 0
     FINISHED = 1
@@ -47,7 +52,7 @@ class GuestTrap(Exception):
 class Guest:
     """A fresh interpreter; every guest of one artefact starts from the same bytes."""
 
-    def __init__(self, sandbox: Sandbox, instance: GuestInstance):
+    def __init__(self, sandbox: Sandbox, instance: Instance):
         self._sandbox = sandbox
         self._instance = instance
         self._fuel = sandbox.limits.fuel_per_call
@@ -65,8 +70,7 @@ class Guest:
           GuestTrap: when a limit ended it.
         """
         code = self._sandbox.compile(program) if isinstance(program, str) else program
-        _, payload = self._call("run", code, function.encode(), argument_json.encode())
-        return payload.decode()
+        return _text(self._call("run", code, function.encode(), argument_json.encode()))
 
     def compile(self, source: str) -> bytes:
         """Source as code that any guest of the same artefact runs; `Sandbox.compile` remembers it.
@@ -75,7 +79,7 @@ class Guest:
           GuestError: when the source does not compile.
           GuestTrap: when a limit ended it.
         """
-        return self._call("compile", source.encode())[1]
+        return self._call("compile", source.encode())[1:]
 
     def load(self, code: bytes, class_name: str, config_json: str) -> None:
         """Builds the environment and resets it with its config.
@@ -93,8 +97,34 @@ class Guest:
           GuestError: when `step`, or turning its result into text, raised.
           GuestTrap: when a limit ended it.
         """
-        status, payload = self._call("step", action.encode())
-        return status == Status.FINISHED, payload.decode()
+        reply = self._call("step", action.encode())
+        return reply[0] == Status.FINISHED, _text(reply)
+
+    def step_many(self, actions: Sequence[str]) -> list[tuple[bool, str] | GuestError]:
+        """Calls of `step` in one call of the guest, until one says that the episode has ended.
+
+        All of them together may burn the fuel of a single call, so what fits here fits alone.
+
+        Returns:
+          For each call made, what `step` returns, or the error that it raises.
+
+        Raises:
+          GuestTrap: when a limit ended one of them; which one, and what those before it gave, is lost.
+        """
+        framed = b"".join(_frame(action.encode()) for action in actions)
+        replies = self._call("step-many", framed)
+        results: list[tuple[bool, str] | GuestError] = []
+        position = 1
+        while position < len(replies):
+            start = position + _FRAME_BYTES
+            position = start + int.from_bytes(replies[position:start], "little")
+            reply = replies[start:position] or _NO_REPLY
+            try:
+                self._judge(reply)
+                results.append((reply[0] == Status.FINISHED, _text(reply)))
+            except GuestError as error:
+                results.append(error)
+        return results
 
     def solve(self, max_calls: int, fuel: int) -> str:
         """Runs the environment's oracle; JSON of its `actions` and `observations`.
@@ -103,7 +133,7 @@ class Guest:
           GuestError: when it raised, or made more than `max_calls` calls.
           GuestTrap: when a limit ended it.
         """
-        return self._call("solve", max_calls, fuel=fuel)[1].decode()
+        return _text(self._call("solve", max_calls, fuel=fuel))
 
     def answer(self) -> str:
         """The reference answer as JSON.
@@ -112,41 +142,67 @@ class Guest:
           GuestError: when `get_ref_answer` raised, or its result has no JSON form.
           GuestTrap: when a limit ended it.
         """
-        return self._call("answer")[1].decode()
+        return _text(self._call("answer"))
 
     def reward(self) -> float:
         """The environment's reward, whatever it is.
 
         Raises:
-          GuestError: when reading it raised.
+          GuestError: when reading it raised, or it is no number.
           GuestTrap: when a limit ended it.
         """
-        return float(self._call("reward")[1])
+        text = _text(self._call("reward"))
+        try:
+            return float(text)
+        except ValueError as error:
+            raise GuestError(f"the reward is {text[:100]!r}") from error
+
+    @property
+    def fuel_used(self) -> int:
+        """What all calls so far have burned, about one unit per Wasm instruction."""
+        return self._instance.fuel_used
+
+    @property
+    def memory_bytes(self) -> int:
+        """The present size of the guest's memory."""
+        return self._instance.memory_bytes
 
     def close(self) -> None:
         """Frees the guest's memory now; nothing may be called afterwards."""
         self._dead = True
         self._instance.close()
 
-    def _call(self, export: str, *arguments: bytes | int, fuel: int | None = None) -> tuple[int, bytes]:
+    def _call(self, export: str, *arguments: bytes | int, fuel: int | None = None) -> bytes:
         if self._dead:
             raise RuntimeError("a guest was used after it trapped or was closed")
         try:
-            status, payload = self._instance.call(export, arguments, fuel or self._fuel)
+            reply = self._instance.call(export, arguments, fuel or self._fuel)
         except wasmtime.Trap as trap:
             self._dead = True
             raise self._limit_hit(trap, fuel or self._fuel) from None
+        except BrokenGuest as error:
+            self._dead = True
+            raise GuestTrap(CallError.FORBIDDEN, str(error)) from None
         except wasmtime.WasmtimeError as error:
             self._dead = True
             raise HostFailure(f"wasmtime: {error}") from error
+        reply = reply or _NO_REPLY
+        if reply[0] > Status.FINISHED:
+            self._judge(reply)
+        return reply
+
+    def _judge(self, reply: bytes) -> None:
+        """Raises what a reply's status stands for."""
+        status = reply[0]
         if status <= Status.FINISHED:
-            return status, payload
-        text = payload.decode()
+            return
+        text = _text(reply)
         if status == Status.RAISED:
             raise GuestError(text)
         self._dead = True
-        error = CallError.OUT_OF_MEMORY if status == Status.OUT_OF_MEMORY else CallError.FORBIDDEN
-        raise GuestTrap(error, text)
+        raise GuestTrap(
+            CallError.OUT_OF_MEMORY if status == Status.OUT_OF_MEMORY else CallError.FORBIDDEN, text
+        )
 
     def _limit_hit(self, trap: wasmtime.Trap, fuel: int) -> GuestTrap:
         """What a trap says about the program; a stubbed import and an abort both show as "unreachable"."""
@@ -161,3 +217,12 @@ class Guest:
         return GuestTrap(
             CallError.FORBIDDEN, "a system call, such as reading the clock or waiting for a lock"
         )
+
+
+def _frame(data: bytes) -> bytes:
+    return len(data).to_bytes(_FRAME_BYTES, "little") + data
+
+
+def _text(reply: bytes) -> str:
+    """The payload; an environment that patched its own guest may have put anything there."""
+    return reply[1:].decode("utf-8", "replace")

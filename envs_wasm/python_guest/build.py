@@ -1,10 +1,13 @@
-"""Rebuilds the guest artefact: `make guest`, or `python -m envs_wasm.python_guest.build`.
+"""Rebuilds the guest artefacts: `make guest`, or `python -m envs_wasm.python_guest.build`.
 
 Fetches its two tools into `build/guest/` (componentize-py from PyPI, binaryen from npm), takes a memory
-image of CPython with `app.py` loaded, fuses it to one core module without imports, and writes
-`envs_wasm/dist/guest.wasm.xz` with its manifest. Needs a network, pip and npm; a minute or two.
+image of CPython with `app.py` loaded, and fuses it to one core module without imports. Three artefacts go to
+`envs_wasm/dist`, each with its manifest: `guest`, the module; `component`, the same image before it was
+fused, for the reference path; and `second`, a module from another image of the same sources. CPython's hash
+seed is baked into an image, so set order differs between builds: a rebuild is a new artefact, and what
+differs between `guest` and `second` depends on that order.
 
-A rebuild is a new artefact: CPython's hash seed is baked in, so set order differs between builds.
+Needs a network, pip and npm; two minutes.
 """
 
 import hashlib
@@ -32,23 +35,29 @@ WORK = REPOSITORY / "build" / "guest"
 
 def guest_sources() -> dict[str, str]:
     """Path in the repository -> sha256, for every file that ends up in the artefact."""
-    files = [WIT / "codegym.wit", *(GUEST / name for name in ("app.py", "outside.py", "preload.py"))]
+    files = [
+        WIT / "codegym.wit",
+        *(GUEST / name for name in ("app.py", "exports.py", "outside.py", "preload.py")),
+    ]
     files += sorted((GUEST / "stubs").rglob("*.py"))
     return {path.relative_to(REPOSITORY).as_posix(): _sha256(path.read_bytes()) for path in files}
 
 
-def build() -> pathlib.Path:
-    """Rebuilds the artefact and its manifest; returns the manifest's path."""
+def build() -> None:
+    """Rebuilds the artefacts and their manifests."""
     WORK.mkdir(parents=True, exist_ok=True)
-    component, module = WORK / "guest.component.wasm", WORK / "guest.wasm"
-    _componentize(component)
-    fuse(component, module, _wasm_merge())
-    wasm = module.read_bytes()
-    compressed = lzma.compress(wasm, preset=9 | lzma.PRESET_EXTREME)
     DIST.mkdir(exist_ok=True)
-    _replace(DIST / "guest.wasm.xz", compressed)
+    for name in ("second", "guest"):
+        component, module = WORK / "component.wasm", WORK / f"{name}.wasm"
+        _componentize(component)
+        fuse(component, module, _wasm_merge())
+        _publish(name, module.read_bytes())
+    _publish("component", component.read_bytes())
+
+
+def _publish(name: str, wasm: bytes) -> None:
+    compressed = lzma.compress(wasm, preset=9 | lzma.PRESET_EXTREME)
     manifest = {
-        "artefact": "guest.wasm.xz",
         "wasm_sha256": _sha256(wasm),
         "wasm_bytes": len(wasm),
         "compressed_bytes": len(compressed),
@@ -56,9 +65,8 @@ def build() -> pathlib.Path:
         "python": "CPython 3.14",
         "sources": guest_sources(),
     }
-    path = DIST / "manifest.json"
-    _replace(path, (json.dumps(manifest, indent=2) + "\n").encode())
-    return path
+    _replace(DIST / f"{name}.wasm.xz", compressed)
+    _replace(DIST / f"{name}.json", (json.dumps(manifest, indent=2) + "\n").encode())
 
 
 def _componentize(component: pathlib.Path) -> None:
@@ -110,4 +118,4 @@ def _replace(path: pathlib.Path, data: bytes) -> None:
 
 
 if __name__ == "__main__":
-    print(f"wrote {build()}")
+    build()

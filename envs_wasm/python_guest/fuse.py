@@ -250,6 +250,11 @@ def _public_names(component: _Component) -> dict[str, str]:
     return public
 
 
+def import_count(module: bytes) -> int:
+    """How many things a core module imports."""
+    return sum(_Reader(section).number() for kind, section in _sections(module) if kind == _IMPORT)
+
+
 def fuse(component_path: pathlib.Path, module_path: pathlib.Path, wasm_merge: list[str]) -> None:
     """Writes the component at `component_path` as one core module without imports to `module_path`.
 
@@ -270,7 +275,6 @@ def fuse(component_path: pathlib.Path, module_path: pathlib.Path, wasm_merge: li
     subprocess.run([*wasm_merge, *modules, "-o", str(merged), "--all-features"], check=True)
     public = _public_names(component)
     fused = _rewrite(merged.read_bytes(), lambda module, name: (module, name), public.get)
-    imported = next((section for kind, section in _sections(fused) if kind == _IMPORT), b"\0")
-    if _Reader(imported).number():
+    if import_count(fused):
         raise FuseError("the fused module still imports something")
     module_path.write_bytes(fused)

@@ -20,25 +20,19 @@ import threading
 import time
 import warnings
 
+from exports import FORBIDDEN, OUT_OF_MEMORY, note_trouble
+
 RECURSION_LIMIT = 1000
 MAX_RECURSION_LIMIT = 20_000  # deeper Python frames may still fit, but C frames between them may not
 
 # fmt: off
 OUTSIDE_MODULES = frozenset((
     "asyncio", "concurrent", "ctypes", "fcntl", "ftplib", "glob", "http", "imaplib", "mmap",
-    "multiprocessing",
-    "pathlib", "poplib", "pty", "requests", "resource", "secrets", "select", "selectors", "shutil", "signal",
-    "smtplib", "socket", "socketserver", "sqlite3", "ssl", "subprocess", "tempfile", "termios", "timeit",
-    "urllib", "uuid", "webbrowser", "zoneinfo",
+    "multiprocessing", "pathlib", "poplib", "pty", "requests", "resource", "select", "selectors", "shutil",
+    "signal", "smtplib", "socket", "socketserver", "sqlite3", "ssl", "subprocess", "tempfile", "termios",
+    "urllib", "webbrowser", "zoneinfo",
 ))
 # fmt: on
-
-
-class Trouble:
-    """What happened during one call of the host, even where the program swallowed the exception."""
-
-    forbidden = ""
-    out_of_memory = False
 
 
 class _Nothing(io.RawIOBase):
@@ -69,13 +63,13 @@ class _OnlyPreloaded:
     @staticmethod
     def find_spec(name, path=None, target=None):
         if name.partition(".")[0] in OUTSIDE_MODULES:
-            Trouble.forbidden = Trouble.forbidden or f"import {name}"
+            note_trouble(FORBIDDEN, f"import {name}")
         raise ModuleNotFoundError(f"No module named {name!r} in the sandbox", name=name)
 
 
 def _refusal(what):
     def refuse(*args, **kwargs):
-        Trouble.forbidden = Trouble.forbidden or what
+        note_trouble(FORBIDDEN, what)
         raise PermissionError(f"{what} is not available in the sandbox")
 
     refuse.__name__ = what.rpartition(".")[2]
@@ -115,31 +109,64 @@ def _close_files():
     sys.addaudithook(_fail_open)
 
 
-def _close_clock():
-    clocks = "time monotonic perf_counter process_time thread_time clock_gettime"
-    for name in clocks.split():
-        for variant in (name, f"{name}_ns"):
-            setattr(time, variant, _refusal(f"time.{variant}"))
-    time.sleep = _refusal("time.sleep")
+class _Clock:
+    """Time that passes only by being read: the same calls read the same times in every guest."""
+
+    start_ns = 1_577_836_800 * 10**9  # 2020-01-01T00:00:00Z
+    tick_ns = 10**6
+    now_ns = start_ns
+
+    @classmethod
+    def read(cls):
+        cls.now_ns += cls.tick_ns
+        return cls.now_ns
+
+    @classmethod
+    def sleep(cls, seconds):
+        if seconds < 0:
+            raise ValueError("sleep length must be non-negative")
+        cls.now_ns += int(seconds * 10**9)
+
+
+def _replace_clock():
+    def wall_ns():
+        return _Clock.read()
+
+    def running_ns():
+        return _Clock.read() - _Clock.start_ns
+
+    def seconds(read_ns):
+        return lambda: read_ns() / 10**9
+
+    for name in ("monotonic", "perf_counter", "process_time", "thread_time"):
+        setattr(time, f"{name}_ns", running_ns)
+        setattr(time, name, seconds(running_ns))
+    time.time_ns, time.time = wall_ns, seconds(wall_ns)
+    time.clock_gettime_ns = lambda clock: wall_ns() if clock == time.CLOCK_REALTIME else running_ns()
+    time.clock_gettime = lambda clock: time.clock_gettime_ns(clock) / 10**9
+    time.sleep = _Clock.sleep
     gmtime, asctime, strftime = time.gmtime, time.asctime, time.strftime
-    now = _refusal("time.localtime")
-    time.gmtime = time.localtime = lambda seconds=None: now() if seconds is None else gmtime(seconds)
-    time.asctime = lambda moment=None: now() if moment is None else asctime(moment)
-    time.ctime = lambda seconds=None: now() if seconds is None else asctime(gmtime(seconds))
-    time.strftime = lambda form, moment=None: now() if moment is None else strftime(form, moment)
+    time.gmtime = time.localtime = lambda seconds=None: gmtime(time.time() if seconds is None else seconds)
+    time.asctime = lambda moment=None: asctime(time.gmtime() if moment is None else moment)
+    time.ctime = lambda seconds=None: asctime(time.gmtime(seconds))
+    time.strftime = lambda form, moment=None: strftime(form, time.gmtime() if moment is None else moment)
     time.mktime = lambda moment: float(calendar.timegm(moment))
 
 
-def _close_randomness():
-    """Without a seed, `random` starts from 0; every guest starts from the same state."""
+def _replace_randomness():
+    """Every guest starts from the same state, and what asks the system for entropy gets a fixed stream."""
     seed_from = random.Random.seed
+    entropy = random.Random("codegym")
+
+    def urandom(size):
+        return entropy.randbytes(size)
 
     def seed(self, a=None, version=2):
-        seed_from(self, 0 if a is None else a, version)
+        seed_from(self, int.from_bytes(urandom(32), "big") if a is None else a, version)
 
+    os.urandom = posix.urandom = random._urandom = urandom
     random.Random.seed = seed
     random.seed = random._inst.seed
-    random._urandom = os.urandom
     random.seed(0)
 
 
@@ -160,7 +187,7 @@ def _watch_memory_errors():
 
     def note(code, offset, error):
         if isinstance(error, MemoryError):
-            Trouble.out_of_memory = True
+            note_trouble(OUT_OF_MEMORY, "MemoryError")
 
     monitoring = sys.monitoring
     monitoring.use_tool_id(monitoring.OPTIMIZER_ID, "codegym")
@@ -179,8 +206,8 @@ def close():
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
     _close_files()
-    _close_clock()
-    _close_randomness()
+    _replace_clock()
+    _replace_randomness()
     _close_threads()
     _cap_recursion()
     _watch_memory_errors()

@@ -1,11 +1,18 @@
 """Imports, at build time, every module that a program may import in the guest.
 
 The guest has no file system, so what is not in memory when the image is taken does not exist. Left out on
-purpose: whatever talks to the outside world (socket, subprocess, asyncio, ctypes, tempfile, uuid, secrets).
+purpose: whatever talks to the outside world (socket, subprocess, asyncio, ctypes, tempfile).
 """
 
-# ruff: noqa: F401
+# ruff: noqa: F401, E402
 import __future__
+
+import sys
+
+sys.modules["_datetime"] = None  # the C module reads the system's clock, the Python one asks `time`
+import datetime  # isort: split
+
+del sys.modules["_datetime"]
 
 import _strptime
 import abc
@@ -26,7 +33,6 @@ import copy
 import copyreg
 import csv
 import dataclasses
-import datetime
 import decimal
 import difflib
 import dis
@@ -77,6 +83,7 @@ import queue
 import random
 import re
 import reprlib
+import secrets
 import shlex
 import stat
 import statistics
@@ -85,16 +92,17 @@ import string.templatelib
 import stringprep
 import struct
 import symtable
-import sys
 import textwrap
 import threading  # queue needs it; starting a thread is refused
 import time
+import timeit
 import token
 import tokenize
 import traceback
 import types
 import typing
 import unicodedata
+import uuid
 import warnings
 import weakref
 import zlib

@@ -1,27 +1,37 @@
-"""The shipped artefact is the one that its manifest and the guest's sources say."""
+"""The shipped artefacts are those that their manifests and the guest's sources say."""
 
 import json
 from dataclasses import replace
 
 import pytest
 
-from codegym_jax.envs.artefact import ArtefactError, find_artefact
-from codegym_jax.envs.sandbox import Sandbox, default_cache_dir
+from codegym_jax.envs.artefact import ArtefactError, default_cache_dir, find_artefact
+from codegym_jax.envs.sandbox import Sandbox
 from envs_wasm.python_guest.build import DIST, guest_sources
 
-MANIFEST = json.loads((DIST / "manifest.json").read_text())
+NAMES = ("guest", "component", "second")
 
 
-def test_the_artefact_was_built_from_these_sources():
+def manifest(name: str) -> dict:
+    return json.loads((DIST / f"{name}.json").read_text())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_artefact_was_built_from_these_sources(name):
     """Fails after an edit of the guest until `make guest` is run."""
-    assert MANIFEST["sources"] == guest_sources()
+    assert manifest(name)["sources"] == guest_sources()
 
 
-def test_the_manifest_describes_the_artefact():
-    artefact = find_artefact()
-    assert artefact.wasm_sha256 == MANIFEST["wasm_sha256"]
-    assert len(artefact.wasm()) == MANIFEST["wasm_bytes"]
-    assert artefact.path.stat().st_size == MANIFEST["compressed_bytes"] < 10_000_000
+@pytest.mark.parametrize("name", NAMES)
+def test_the_manifest_describes_the_artefact(name):
+    artefact, described = find_artefact(name), manifest(name)
+    assert artefact.wasm_sha256 == described["wasm_sha256"]
+    assert len(artefact.wasm()) == described["wasm_bytes"]
+    assert artefact.path.stat().st_size == described["compressed_bytes"] < 10_000_000
+
+
+def test_the_two_builds_differ():
+    assert find_artefact("guest").wasm_sha256 != find_artefact("second").wasm_sha256
 
 
 def test_another_artefact_is_refused():
@@ -30,7 +40,7 @@ def test_another_artefact_is_refused():
 
 
 def test_the_sandbox_names_its_artefact_and_keeps_it_compiled(sandbox):
-    assert sandbox.guest_hash == MANIFEST["wasm_sha256"]
+    assert sandbox.guest_hash == manifest("guest")["wasm_sha256"]
     assert list(default_cache_dir().glob(f"guest-{sandbox.guest_hash[:16]}-*.cwasm"))
 
 

@@ -230,3 +230,38 @@ def test_limits_are_the_configs(sandbox):
     assert [result.error for result in results] == [CallError.OUT_OF_FUEL, CallError.NOT_JSON]
     _, (result,) = play(small, [act("Act")], act='return "x" * 65')
     assert result.observation == "x" * 64 + "... [cut, 65 characters in all]"
+
+
+def results(env, actions, batch):
+    if batch == 1:
+        taken = [env.step(action) for action in actions]
+    else:
+        taken = [
+            result
+            for start in range(0, len(actions), batch)
+            for result in env.step_many(actions[start : start + batch])
+        ]
+    outcome = env.reward, env.finished, env.step_count, env.verdict, env.actions, env.observations
+    return taken, outcome
+
+
+@pytest.mark.parametrize("batch", [2, 3, 50])
+@pytest.mark.parametrize(
+    "what",
+    ["return 'x' * 20000", "self._done = True", "raise KeyError", "while True: pass", "open('x')"],
+)
+def test_many_steps_in_one_call_are_as_many_single_steps(what, batch):
+    """Whatever is among them: failed calls, traps, a premature end, calls after it."""
+    good = [act("Add", index=index % 3) for index in range(4)]
+    bad = [act("Add", index=99), "no call", act("Nothing"), act("Act"), act("Total")]
+    streams = [
+        [*good, *bad, *good, act("Done", answer=6), act("Total"), "no call"],
+        [*bad, act("Done", answer=0), *good],
+        [act("Act"), act("Act"), *good],
+        [],
+    ]
+    cheap = Sandbox(SandboxConfig(fuel_per_call=50_000_000))
+    toy = toy_env.spec(act=what)
+    for stream in streams:
+        single, many = (Env(cheap, toy, "{}") for _ in range(2))
+        assert results(many, stream, batch) == results(single, stream, 1)

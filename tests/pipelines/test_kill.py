@@ -14,7 +14,7 @@ from codegym_jax.config import RunConfig, to_json
 PROGRAM = """
 import pathlib, sys
 from codegym_jax import config
-from codegym_jax.envs.sandbox import default_cache_dir
+from codegym_jax.envs.artefact import default_cache_dir
 from codegym_jax.pipelines.sft import run_sft
 from codegym_jax.pipelines.train import run_train
 from codegym_jax.pipelines.workbench import Workbench, open_run
