@@ -1,0 +1,48 @@
+"""An audit's report as a table for a terminal.
+
+What an environment said is hostile: nothing of it is markup here, and no control character goes out.
+"""
+
+import sys
+
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from codegym_jax.envs.audit.finding import Report, Verdict
+
+_STYLES = {Verdict.PASS: "green", Verdict.WARN: "yellow", Verdict.FAIL: "bold red"}
+_WIDTH = 118
+"""Of the table where the output is no terminal, so that files do not depend on who wrote them."""
+
+
+def show(report: Report) -> None:
+    """Prints a report to the standard output."""
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
+    console.print(report_table(report))
+
+
+def report_table(report: Report) -> Group:
+    """Check, verdict, finding and hint of every finding, and the conclusion."""
+    table = Table()
+    table.add_column("check", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    table.add_column("found", overflow="fold")
+    table.add_column("hint", overflow="fold", min_width=4)
+    previous = ""
+    for finding in report.findings:
+        table.add_row(
+            Text(finding.check if finding.check != previous else ""),
+            Text(finding.verdict.value, style=_STYLES[finding.verdict]),
+            printable(finding.found),
+            printable(finding.hint),
+        )
+        previous = finding.check
+    name = report.env_id or report.path
+    return Group(table, printable(f"{name}: {report.conclusion}"))
+
+
+def printable(text: str) -> Text:
+    """A text as it is, but for characters that would steer a terminal: those are spelled out."""
+    plain = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return Text("".join(plain))
