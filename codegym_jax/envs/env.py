@@ -142,13 +142,12 @@ class Env:
         """
         fuel = SOLVE_FUEL_FACTOR * self._sandbox.limits.fuel_per_call
         try:
-            record = json.loads(self._guest.solve(max_calls, fuel))
+            actions, observations = _parse_record(self._guest.solve(max_calls, fuel))
         except GuestTrap as trap:
             raise EnvError(trap.error.value, f"solve: {trap.detail}") from trap
         except GuestError as error:
             reason = "too_many_oracle_calls" if str(error).startswith("_TooManyCalls") else "oracle_raised"
             raise EnvError(reason, str(error)) from error
-        actions, observations = record["actions"], record["observations"]
         self.step_count = len(actions)
         self.actions = actions
         self.observations = [self._shorten(text) for text in observations]
@@ -165,11 +164,13 @@ class Env:
           HostFailure: when the host failed.
         """
         try:
-            return self._guest.answer()
+            answer_json = self._guest.answer()
+            json.loads(answer_json)
         except GuestTrap as trap:
             raise EnvError(trap.error.value, f"get_ref_answer: {trap.detail}") from trap
-        except GuestError as error:
+        except (GuestError, ValueError, RecursionError) as error:
             raise EnvError("answer_raised", str(error)) from error
+        return answer_json
 
     @property
     def fuel_used(self) -> int:
@@ -243,24 +244,38 @@ class Env:
         return self._result(action, observation, error)
 
     def _rebuild(self) -> None:
-        """Replays the calls that made the state on a fresh guest, in place of the one that trapped."""
-        self._guest.close()
-        self._guest = self._load()
-        for start in range(0, len(self._history), _MAX_BATCH):
-            calls = self._history[start : start + _MAX_BATCH]
-            if self._replayed(calls) != [observation for _, observation in calls]:
-                raise HostFailure(f"{self._spec.env_id}: replaying a call gave another observation")
+        """Replays the calls that made the state on a fresh guest, in place of the one that trapped.
 
-    def _replayed(self, calls: list[tuple[str, str]]) -> list[str]:
-        """What calls that have been made before give now."""
-        try:
-            outcomes = self._guest.step_many([action for action, _ in calls])
-        except GuestTrap as trap:
-            raise HostFailure(f"{self._spec.env_id}: replaying a call trapped: {trap}") from trap
-        return [
-            self._shorten(f"Error: {outcome}" if isinstance(outcome, GuestError) else outcome[1])
-            for outcome in outcomes
-        ]
+        Many at a time, or else one by one: together they may exceed a limit that each of them keeps, and an
+        observation that tells an address tells another one.
+        """
+        for batch_calls in (_MAX_BATCH, 1):
+            self._guest.close()
+            self._guest = self._load()
+            if self._replays(batch_calls):
+                return
+        raise HostFailure(f"{self._spec.env_id}: calls that had been made gave something else when replayed")
+
+    def _replays(self, batch_calls: int) -> bool:
+        """Whether the calls that made the state, so many at a time, give what they gave."""
+        for start in range(0, len(self._history), batch_calls):
+            calls = self._history[start : start + batch_calls]
+            try:
+                if batch_calls == 1:
+                    outcomes = [self._guest.step(calls[0][0])]
+                else:
+                    outcomes = self._guest.step_many([action for action, _ in calls])
+            except GuestError as error:
+                outcomes = [error]
+            except GuestTrap:
+                return False
+            texts = [
+                self._shorten(f"Error: {outcome}" if isinstance(outcome, GuestError) else outcome[1])
+                for outcome in outcomes
+            ]
+            if texts != [observation for _, observation in calls]:
+                return False
+        return True
 
     def _read_reward(self) -> float:
         """The class's reward, into [0, 1]; a class that cannot tell gives nothing."""
@@ -285,3 +300,19 @@ class Env:
         self.actions.append(action)
         self.observations.append(observation)
         return StepResult(observation, self.finished, error)
+
+
+def _parse_record(record_json: str) -> tuple[list[str], list[str]]:
+    """The oracle's actions and observations; an environment may have made its guest report anything.
+
+    Raises:
+      GuestError: when the report is not two lists of texts, alike in length.
+    """
+    try:
+        record = json.loads(record_json)
+        actions, observations = record["actions"], record["observations"]
+        if len(actions) == len(observations) and all(isinstance(x, str) for x in [*actions, *observations]):
+            return actions, observations
+    except (ValueError, RecursionError, TypeError, KeyError):
+        pass
+    raise GuestError(f"solve made calls whose record is not one of texts: {record_json[:200]}")

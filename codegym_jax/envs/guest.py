@@ -115,15 +115,17 @@ class Guest:
         replies = self._call("step-many", framed)
         results: list[tuple[bool, str] | GuestError] = []
         position = 1
-        while position < len(replies):
+        for _ in actions:
             start = position + _FRAME_BYTES
             position = start + int.from_bytes(replies[position:start], "little")
-            reply = replies[start:position] or _NO_REPLY
+            reply = replies[start:position] or _NO_REPLY  # a guest that answers too few is not believed
             try:
                 self._judge(reply)
                 results.append((reply[0] == Status.FINISHED, _text(reply)))
             except GuestError as error:
                 results.append(error)
+            if reply[0] == Status.FINISHED:
+                break
         return results
 
     def solve(self, max_calls: int, fuel: int) -> str:
