@@ -1,6 +1,6 @@
 """Do episodes scale over worker processes, over threads, or over neither? One JSON line per figure.
 
-    .venv/bin/python benchmarks/scaling.py --episodes 400 --runs 5
+    python -m benchmarks.scaling --episodes 400 --runs 5
 
 An episode is a fresh guest, loading, 40 calls one by one (an oracle's, over and over, then its `Done`), and
 closing, with fuel on. Each round runs every variant in turn, so that other load on the machine hits all of
@@ -21,8 +21,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from published_tasks import published_tasks
-
+from benchmarks.published_tasks import published_tasks
 from codegym_jax.envs.env import Env
 from codegym_jax.envs.pool import parallel_map
 from codegym_jax.envs.sandbox import Sandbox
