@@ -14,7 +14,17 @@ EXAMPLES = """examples:
   codegym run configs/smoke_cpu.py --run runs/b --set seed=1 train.steps=20
   codegym synth configs/smoke_cpu.py                         coding problems to a verified task set
   codegym verify envs/*.py --tasks rows.jsonl --json out.json
+  codegym check-env envs/Own_1__MyEnv.py --tasks rows.jsonl  what its author wants to know
   codegym replay runs/smoke                                  re-execute every stored episode
+"""
+
+CHECK_ENV_EXAMPLES = """examples:
+  codegym check-env Own_1__MyEnv.py                           with the class's default config
+  codegym check-env Own_1__MyEnv.py --tasks rows.jsonl        with the rows of this environment: finds most
+  codegym check-env Own_1__MyEnv.py --config '{"n": 7}'
+  codegym check-env Own_1__MyEnv.py --tasks rows.jsonl --json | jq .conclusion
+
+exit code: 0 accepted, perhaps with warnings; 1 refused; 2 a file or a config could not be read
 """
 
 
@@ -90,6 +100,22 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("--tasks", type=pathlib.Path, help="rows like training_instance.jsonl")
     verify.add_argument("--json", type=pathlib.Path, help="write the full result here")
     verify.set_defaults(call=_verify)
+    summary = "Tell an author what is wrong with an environment, or worth a look."
+    check_env = commands.add_parser(
+        "check-env",
+        help=summary,
+        description=summary,
+        epilog=CHECK_ENV_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    check_env.add_argument("file", type=pathlib.Path, help="an environment, <code_id>__<Class>.py")
+    configs = check_env.add_mutually_exclusive_group()
+    configs.add_argument("--config", metavar="JSON", help="try this config")
+    configs.add_argument(
+        "--tasks", type=pathlib.Path, help="try the configs of rows like training_instance.jsonl"
+    )
+    check_env.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    check_env.set_defaults(call=_check_env)
     return parser
 
 
@@ -232,6 +258,23 @@ def _verify(options: argparse.Namespace) -> int:
         print(f"{rejection.subject}: {rejection.reason}: {rejection.detail}", file=sys.stderr)
     print(f"verified {sum(task['ok'] for task in report.tasks)} tasks, rejected {len(report.rejections)}")
     return 0 if report.ok else 2 if report.has_bad_input else 1
+
+
+def _check_env(options: argparse.Namespace) -> int:
+    from codegym_jax.envs.audit import audit_file, two_builds
+    from codegym_jax.envs.audit.table import show
+
+    report = audit_file(
+        options.file,
+        *two_builds(cache_dir()),
+        config_json=options.config,
+        rows=options.tasks,
+    )
+    if options.json:
+        print(json.dumps(report.to_dict(), indent=2))
+    else:
+        show(report)
+    return 0 if report.accepted else 1
 
 
 if __name__ == "__main__":

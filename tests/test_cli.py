@@ -9,6 +9,7 @@ from codegym_jax.cli import main
 
 FIXTURES = pathlib.Path(__file__).parent / "fixtures"
 PUBLISHED = FIXTURES / "published"
+PEEK = FIXTURES / "tiny" / "Test_1__PeekEnv.py"
 CONFIG = pathlib.Path(__file__).parents[1] / "configs" / "smoke_cpu.py"
 
 
@@ -29,8 +30,8 @@ def test_verify_accepts_what_is_sound(capsys, tmp_path):
 
 def test_verify_names_an_environment_that_fails_and_exits_with_1(capsys, tmp_path):
     """Its reference answer is not what its oracle finds."""
-    source = (FIXTURES / "tiny" / "Test_1__PeekEnv.py").read_text()
-    path = tmp_path / "Test_1__PeekEnv.py"
+    source = PEEK.read_text()
+    path = tmp_path / PEEK.name
     path.write_text(source)
     assert run(capsys, "verify", path)[0] == 0
     path.write_text(source.replace("return max(self.xs)", "return min(self.xs) - 1"))
@@ -48,7 +49,7 @@ def test_verify_names_an_environment_that_fails_and_exits_with_1(capsys, tmp_pat
 )
 def test_verify_goes_on_after_bad_input_and_exits_with_2(capsys, tmp_path, name, text, expected):
     (tmp_path / name).write_text(text)
-    (tmp_path / "Test_1__PeekEnv.py").write_text((FIXTURES / "tiny" / "Test_1__PeekEnv.py").read_text())
+    (tmp_path / PEEK.name).write_text(PEEK.read_text())
     code, printed, complaint = run(capsys, "verify", tmp_path)
     assert code == 2
     assert complaint.count("\n") == 1
@@ -67,6 +68,37 @@ def test_verify_names_file_and_line_of_a_bad_row(capsys, tmp_path):
     assert "verified 2 tasks, rejected 1" in printed
 
 
+def test_check_env_tells_an_author_what_to_look_at(capsys):
+    """One tool of this environment never returns, and its step raises."""
+    arguments = ("check-env", PEEK, "--config", '{"xs": [3, 9, 4]}')
+    code, printed, complaint = run(capsys, *arguments)
+    assert (code, complaint) == (0, "")
+    assert "out_of_fuel after Spin()" in printed
+    assert printed.endswith("Test_1__PeekEnv: accepted with warnings\n")
+    assert run(capsys, *arguments)[1] == printed
+
+
+def test_check_env_gives_the_same_as_json_and_exits_with_1_for_what_it_refuses(capsys, tmp_path):
+    path = tmp_path / PEEK.name
+    path.write_text(PEEK.read_text().replace("return max(self.xs)", "return min(self.xs) - 1"))
+    code, printed, complaint = run(capsys, "check-env", path, "--json")
+    assert (code, complaint) == (1, "")
+    report = json.loads(printed)
+    assert report["conclusion"] == "refused"
+    assert report["env_id"] == "Test_1__PeekEnv"
+    [failed] = [finding for finding in report["findings"] if finding["verdict"] == "fail"]
+    assert failed["check"] == "oracle"
+    assert failed["found"].startswith("oracle_fails: reward 0.0")
+    assert run(capsys, "check-env", path)[1].endswith("Test_1__PeekEnv: refused\n")
+
+
+def test_check_env_takes_its_configs_from_rows(capsys):
+    environment = PUBLISHED / "Own_01_I__LargestGapEnv.py"
+    code, printed, _ = run(capsys, "check-env", environment, "--tasks", PUBLISHED / "rows.jsonl", "--json")
+    assert code == 0
+    assert (json.loads(printed)["configs"], json.loads(printed)["conclusion"]) == (3, "accepted")
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -77,6 +109,11 @@ def test_verify_names_file_and_line_of_a_bad_row(capsys, tmp_path):
         (["report", "no/run"], "no/run is not a run folder"),
         (["control", CONFIG, "--run", "no/run"], "no/run holds no finished run"),
         (["verify", "no/such__Env.py"], "no/such__Env.py"),
+        (["check-env", "no/such__Env.py"], "no/such__Env.py: No such file or directory"),
+        (["check-env", PEEK, "--config", "{"], "the config is not JSON"),
+        (["check-env", PEEK, "--config", "[]"], "the config is not a JSON object"),
+        (["check-env", PEEK, "--tasks", "no/rows.jsonl"], "no/rows.jsonl: No such file or directory"),
+        (["check-env", PEEK, "--tasks", PUBLISHED / "rows.jsonl"], "no row is of Test_1__PeekEnv"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(capsys, arguments, expected):
@@ -86,7 +123,14 @@ def test_a_mistake_is_one_line_and_exit_code_2(capsys, arguments, expected):
     assert expected in complaint
 
 
-def test_help_shows_examples(capsys):
+@pytest.mark.parametrize(
+    ("arguments", "example"),
+    [
+        (["--help"], "codegym run configs/smoke_cpu.py --run runs/smoke"),
+        (["check-env", "--help"], "codegym check-env Own_1__MyEnv.py --tasks rows.jsonl"),
+    ],
+)
+def test_help_shows_examples(capsys, arguments, example):
     with pytest.raises(SystemExit, match="0"):
-        main(["--help"])
-    assert "codegym run configs/smoke_cpu.py --run runs/smoke" in capsys.readouterr().out
+        main(arguments)
+    assert example in capsys.readouterr().out

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from statistics import median
 
 from codegym_jax.config import SandboxConfig
-from codegym_jax.envs.audit.finding import Finding, passed, warned
+from codegym_jax.envs.audit.finding import Finding, count, passed, warned
 from codegym_jax.envs.audit.plays import Play
 from codegym_jax.envs.check import TaskBounds
 from codegym_jax.envs.env import SOLVE_FUEL_FACTOR
@@ -32,13 +32,15 @@ def check_cost(limits: SandboxConfig, bounds: TaskBounds, plays: Sequence[Play])
         _judged(of_call, max(fuel) / limits.fuel_per_call, _SMALLER),
         _judged(of_oracle, oracle / (SOLVE_FUEL_FACTOR * limits.fuel_per_call), _SMALLER),
         _judged(f"guest memory {memory / _MIB:.1f} MiB", memory / limits.memory_bytes, "hold less at once"),
-        _judged(f"oracle of {calls:,} calls", calls / bounds.max_calls, _SMALLER, LONG),
+        _judged(f"oracle of {count(calls, 'call')}", calls / bounds.max_calls, _SMALLER, LONG),
         _judged(
-            f"observation of {observation:,} characters",
+            f"observation of {count(observation, 'character')}",
             observation / limits.max_observation_chars,
             in_pieces,
         ),
-        _judged(f"answer of {answer:,} characters", answer / bounds.max_answer_chars, "ask for less", LONG),
+        _judged(
+            f"answer of {count(answer, 'character')}", answer / bounds.max_answer_chars, "ask for less", LONG
+        ),
     ]
 
 
@@ -47,5 +49,5 @@ def _judged(told: str, share: float, hint: str, tight: float = TIGHT) -> Finding
     return warned("cost", told, hint) if share > tight else passed("cost", told)
 
 
-def _millions(fuel: float) -> str:
+def _millions(fuel: int | float) -> str:
     return f"{fuel / 1e6:,.2f} M"

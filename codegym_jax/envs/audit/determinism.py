@@ -49,7 +49,7 @@ def check_batches(sandbox: Sandbox, spec: EnvSpec, plays: Sequence[Play]) -> lis
             ]
     calls = sum(len(play.calls) for play in plays)
     return [
-        passed("determinism", f"{count(calls, 'call')} the same on three guests, one by one and in a batch")
+        passed("determinism", f"{count(calls, 'call')} the same on fresh guests, one by one and in a batch")
     ]
 
 

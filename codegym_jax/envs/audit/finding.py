@@ -82,9 +82,9 @@ class Report:
         }
 
 
-def passed(check: str, found: str) -> Finding:
+def passed(check: str, found: str, hint: str = "") -> Finding:
     """All is well, and what was looked at."""
-    return Finding(check=check, verdict=Verdict.PASS, found=found)
+    return Finding(check=check, verdict=Verdict.PASS, found=found, hint=hint)
 
 
 def warned(check: str, found: str, hint: str) -> Finding:

@@ -24,11 +24,12 @@ def show(report: Report) -> None:
 
 def report_table(report: Report) -> Group:
     """Check, verdict, finding and hint of every finding, and the conclusion."""
-    table = Table()
+    hinted = any(finding.hint for finding in report.findings)
+    table = Table(expand=True)
     table.add_column("check", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
-    table.add_column("found", overflow="fold")
-    table.add_column("hint", overflow="fold", min_width=4)
+    table.add_column("found", ratio=3, overflow="fold")
+    table.add_column("hint", ratio=2 if hinted else None, overflow="fold")
     previous = ""
     for finding in report.findings:
         table.add_row(
