@@ -26,11 +26,12 @@ static bool grow(size_t pages)
     return __builtin_wasm_memory_grow(0, pages) != (size_t)-1;
 }
 
-static void watch(void)
+static void guard(char *start, size_t size, bool is_taken)
 {
+    (void)start, (void)size, (void)is_taken;
 }
 
-#else /* A plain program, built with sanitizers: see sanitized.c. */
+#else /* A program of this machine, built with sanitizers: see sanitized.c. */
 
 #include <sanitizer/asan_interface.h>
 
@@ -54,10 +55,13 @@ static bool grow(size_t pages)
 }
 
 /* Whoever touches what was not taken is caught. */
-static void watch(void)
+static void guard(char *start, size_t size, bool is_taken)
 {
-    __asan_unpoison_memory_region(host_memory, (size_t)(top - host_memory));
-    __asan_poison_memory_region(top, (size_t)(host_memory + HOST_BYTES - top));
+    if (is_taken) {
+        __asan_unpoison_memory_region(start, size);
+    } else {
+        __asan_poison_memory_region(start, size);
+    }
 }
 
 #endif
@@ -67,7 +71,7 @@ char *arena_top(void)
     if (top == NULL) {
         top = base();
         limit = first_limit();
-        watch();
+        guard(top, (size_t)(limit - top), false);
     }
     return top;
 }
@@ -86,10 +90,11 @@ char *arena_take(size_t size)
             exhausted = true;
             return NULL;
         }
+        guard(limit, pages * PAGE_BYTES, false);
         limit += pages * PAGE_BYTES;
     }
     top = start + size;
-    watch();
+    guard(start, size, true);
     return start;
 }
 
@@ -102,7 +107,7 @@ void arena_reset(void)
 {
     if (top != NULL) {
         top = base();
-        watch();
+        guard(top, (size_t)(limit - top), false);
     }
     exhausted = false;
 }

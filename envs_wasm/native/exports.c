@@ -44,19 +44,14 @@ static const Text *end_reply(const char *start)
     return &reply;
 }
 
-static const Text *raise(const char *type, const char *message)
+static const Text *raise(const char *message)
 {
     const char *start = start_reply(RAISED);
-    put(type);
-    put(": ");
     put(message);
     return end_reply(start);
 }
 
-static const Text *raise_unloaded(void)
-{
-    return raise("RuntimeError", "no environment is loaded");
-}
+static const char UNLOADED[] = "RuntimeError: no environment is loaded";
 
 const Text *guest_compile(const char *source, size_t length)
 {
@@ -68,7 +63,7 @@ const Text *guest_run(const char *code, size_t code_length, const char *function
                       const char *argument, size_t argument_length)
 {
     (void)code, (void)code_length, (void)function, (void)function_length, (void)argument, (void)argument_length;
-    return raise("NotImplementedError", "this guest is one environment and runs no programs");
+    return raise("NotImplementedError: this guest is one environment and runs no programs");
 }
 
 const Text *guest_load(const char *code, size_t code_length, const char *name, size_t name_length,
@@ -83,7 +78,10 @@ const Text *guest_load(const char *code, size_t code_length, const char *name, s
         return end_reply(start);
     }
     const char *problem = warehouse_reset((Text){config, config_length});
-    return problem == NULL ? end_reply(start_reply(OK)) : raise("ValueError", problem);
+    const char *start = start_reply(problem == NULL ? OK : RAISED);
+    put(problem == NULL ? "" : "ValueError: ");
+    put(problem == NULL ? "" : problem);
+    return end_reply(start);
 }
 
 /* Puts the reply to one action; returns its status. */
@@ -93,16 +91,16 @@ static int put_step(Text action)
     if (status == NULL) {
         return OUT_OF_MEMORY;
     }
+    if (!warehouse_is_loaded()) {
+        put(UNLOADED);
+        return *status = RAISED;
+    }
     warehouse_step(action);
-    *status = (char)(warehouse_is_finished() ? FINISHED : OK);
-    return *status;
+    return *status = warehouse_is_finished() ? FINISHED : OK;
 }
 
 const Text *guest_step(const char *action, size_t length)
 {
-    if (!warehouse_is_loaded()) {
-        return raise_unloaded();
-    }
     const char *start = arena_top();
     put_step((Text){action, length});
     return end_reply(start);
@@ -110,12 +108,9 @@ const Text *guest_step(const char *action, size_t length)
 
 const Text *guest_step_many(const char *actions, size_t length)
 {
-    if (!warehouse_is_loaded()) {
-        return raise_unloaded();
-    }
     const char *start = start_reply(OK), *at = actions, *end = actions + length;
     int status = OK;
-    while (status == OK && at < end && !arena_is_exhausted()) {
+    while ((status == OK || status == RAISED) && at < end) {
         Text action = frame_next(&at, end);
         char *frame = frame_open();
         status = put_step(action);
@@ -127,7 +122,7 @@ const Text *guest_step_many(const char *actions, size_t length)
 const Text *guest_solve(uint32_t max_calls)
 {
     if (!warehouse_is_loaded()) {
-        return raise_unloaded();
+        return raise(UNLOADED);
     }
     Text record;
     bool is_played = oracle_play(max_calls, &record);
@@ -145,7 +140,7 @@ const Text *guest_solve(uint32_t max_calls)
 const Text *guest_answer(void)
 {
     if (!warehouse_is_loaded()) {
-        return raise_unloaded();
+        return raise(UNLOADED);
     }
     const char *start = start_reply(OK);
     put_whole(warehouse_answer());
@@ -155,7 +150,7 @@ const Text *guest_answer(void)
 const Text *guest_reward(void)
 {
     if (!warehouse_is_loaded()) {
-        return raise_unloaded();
+        return raise(UNLOADED);
     }
     const char *start = start_reply(OK);
     put(warehouse_reward() == 1 ? "1.0" : "0.0");
