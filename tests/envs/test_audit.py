@@ -87,7 +87,7 @@ def test_the_published_fixtures_are_accepted(full_builds, path):
     }
     assert [f.found for f in report.findings if f.verdict != "pass"] == worth_a_look.get(path.stem[:6], [])
     assert report.accepted
-    assert {finding.check for finding in report.findings} == CHECKS.keys()
+    assert {finding.check for finding in report.findings} == set(CHECKS)
 
 
 OF_THE_TEXT = [
@@ -180,6 +180,14 @@ def test_form_is_found_in_the_text(sound, change, check, verdict, text):
     found = check_form(parse_source(changed(change), code_id="Toy"))
     assert (check, verdict) in {(f.check, f.verdict.value) for f in found if f.found.endswith(text)}
     assert not any(finding.found.endswith(text) for finding in sound)
+
+
+@pytest.mark.parametrize("tool", ["Observe", "Done"])
+def test_an_environment_that_no_policy_could_play_is_not_played(builds, tool):
+    found = findings(builds, changed((f'"{tool}": ', '"Act": ')))
+    failed = [finding.found for finding in found if finding.verdict is Verdict.FAIL]
+    assert f"func_mapping has no {tool}" in failed
+    assert {finding.check for finding in found} == {"format", "docstrings", "source", "configs"}
 
 
 def test_what_the_published_format_wants_and_this_runtime_does_not_is_told(sound):
@@ -493,6 +501,14 @@ def test_what_an_environment_says_steers_no_terminal_and_is_cut(builds, capsys):
     assert all(character.isprintable() or character == "\n" for character in printed)
     assert printable(HOSTILE[:23]).plain == r"[bold red]\x1b[31m\u202e\r\nx\ud800yyy"
     assert printed.endswith("Toy__ToyEnv: refused\n")
+
+
+def test_long_names_are_cut(builds):
+    """An identifier may have any length, and so may a key of the config."""
+    source = toy_env.source().replace("Total", "T" * 10_000).replace("numbers", "n" * 10_000)
+    found = findings(builds, source, configs=[json.dumps({"n" * 10_000: [1, 2, 3, 4]})])
+    assert {finding.verdict for finding in found} == {Verdict.PASS, Verdict.WARN}
+    assert max(len(finding.found) for finding in found) < 700
 
 
 def test_an_excerpt_says_how_much_there_was():

@@ -8,6 +8,7 @@ import pathlib
 from collections.abc import Sequence
 
 from codegym_jax.config import SandboxConfig, UserError
+from codegym_jax.envs.action import DONE, OBSERVE
 from codegym_jax.envs.artefact import find_artefact
 from codegym_jax.envs.audit.bad_calls import check_bad_calls
 from codegym_jax.envs.audit.cost import check_cost
@@ -92,6 +93,8 @@ def audit(
 ) -> list[Finding]:
     """Audits an environment on some configs; findings in no order."""
     found = check_form(spec) + check_habits(spec) + _enough(configs)
+    if not {OBSERVE, DONE} <= {tool.name for tool in spec.tools}:
+        return found  # no policy could play it
     tried = [play(sandbox, spec, config, bounds) for config in configs]
     plays = [result for result in tried if not isinstance(result, Rejection)]
     found += refusals([result for result in tried if isinstance(result, Rejection)], len(tried))

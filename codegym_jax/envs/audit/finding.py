@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Any
 
 MAX_EXCERPT_CHARS = 120
+MAX_FOUND_CHARS = 600
 
 
 class Verdict(StrEnum):
@@ -17,26 +18,26 @@ class Verdict(StrEnum):
     """The environment, or one of its configs, cannot be trusted."""
 
 
-CHECKS = {
-    "format": "the published format",
-    "docstrings": "what the agent is told about each tool",
-    "source": "habits that surprise later",
-    "configs": "what the other checks could look at",
-    "oracle": "its own solution earns the reward, only by calling tools",
-    "answer": "the reference answer, and answers that are not it",
-    "determinism": "the same calls give the same observations",
-    "guest builds": "another guest build, where hashes and addresses differ",
-    "leaks": "hidden data or the answer, where one call shows them",
-    "tools": "what the oracle uses",
-    "bad calls": "calls that a policy gets wrong",
-    "cost": "fuel, memory and lengths against their limits",
-}
-"""Every check and what it looks at, in the order of a report."""
+CHECKS = (
+    "format",  # the published interface
+    "docstrings",  # what agents are told about each tool
+    "source",  # habits that surprise later
+    "configs",  # what the other checks could look at
+    "oracle",  # its own solution earns the reward, only by calling tools
+    "answer",  # the reference answer, and others that win
+    "determinism",  # the same calls give the same, one by one and in a batch
+    "guest builds",  # and on another build, where strings hash otherwise
+    "leaks",  # hidden data, or the answer, shown by a single call
+    "tools",  # what the oracle uses
+    "bad calls",  # calls that a policy gets wrong
+    "cost",  # fuel, memory and lengths against their limits
+)
+"""Every check, in the order of a report."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing found; what an environment said is cut in it (`excerpt`), and escaped only when shown."""
+    """One thing found; what an environment said is cut in it, and escaped only when it is shown."""
 
     check: str
     verdict: Verdict
@@ -84,23 +85,27 @@ class Report:
 
 def passed(check: str, found: str, hint: str = "") -> Finding:
     """All is well, and what was looked at."""
-    return Finding(check=check, verdict=Verdict.PASS, found=found, hint=hint)
+    return _finding(check, Verdict.PASS, found, hint)
 
 
 def warned(check: str, found: str, hint: str) -> Finding:
     """Something to look at."""
-    return Finding(check=check, verdict=Verdict.WARN, found=found, hint=hint)
+    return _finding(check, Verdict.WARN, found, hint)
 
 
 def failed(check: str, found: str, hint: str) -> Finding:
     """Something to repair."""
-    return Finding(check=check, verdict=Verdict.FAIL, found=found, hint=hint)
+    return _finding(check, Verdict.FAIL, found, hint)
+
+
+def _finding(check: str, verdict: Verdict, found: str, hint: str) -> Finding:
+    return Finding(check=check, verdict=verdict, found=excerpt(found, MAX_FOUND_CHARS), hint=hint)
 
 
 def ordered(findings: list[Finding]) -> tuple[Finding, ...]:
     """Findings in the order of `CHECKS`, the worst of each check first."""
-    checks, verdicts = list(CHECKS), list(Verdict)
-    key = {finding: (checks.index(finding.check), -verdicts.index(finding.verdict)) for finding in findings}
+    verdicts = list(Verdict)
+    key = {finding: (CHECKS.index(finding.check), -verdicts.index(finding.verdict)) for finding in findings}
     return tuple(sorted(findings, key=key.__getitem__))
 
 
