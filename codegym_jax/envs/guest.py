@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import wasmtime
 
-from codegym_jax.envs.runtime import BrokenGuest, Instance
+from codegym_jax.envs.runtime import BrokenGuest, Instance, MemoryImage
 from codegym_jax.records import CallError
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Guest:
           GuestTrap: when a limit ended it.
         """
         code = self._sandbox.compile(program) if isinstance(program, str) else program
-        return _text(self._call("run", code, function.encode(), argument_json.encode()))
+        return _text(self._call("run", code, _utf8(function), _utf8(argument_json)))
 
     def compile(self, source: str) -> bytes:
         """Source as code that any guest of the same artefact runs; `Sandbox.compile` remembers it.
@@ -79,7 +79,7 @@ class Guest:
           GuestError: when the source does not compile.
           GuestTrap: when a limit ended it.
         """
-        return self._call("compile", source.encode())[1:]
+        return self._call("compile", _utf8(source))[1:]
 
     def load(self, code: bytes, class_name: str, config_json: str) -> None:
         """Builds the environment and resets it with its config.
@@ -88,7 +88,7 @@ class Guest:
           GuestError: when the environment's own code raised.
           GuestTrap: when a limit ended it.
         """
-        self._call("load", code, class_name.encode(), config_json.encode())
+        self._call("load", code, _utf8(class_name), _utf8(config_json))
 
     def step(self, action: str) -> tuple[bool, str]:
         """One call of the environment's `step`: (it says that the episode has ended, observation).
@@ -112,7 +112,11 @@ class Guest:
           GuestTrap: when a limit ended one of them; which one, and what those before it gave, is lost.
         """
         framed = b"".join(_frame(action.encode()) for action in actions)
-        replies = self._call("step-many", framed)
+        try:
+            replies = self._call("step-many", framed)
+        except GuestError as error:  # no guest that is still itself says this of all the calls together
+            self._dead = True
+            raise GuestTrap(CallError.FORBIDDEN, str(error)) from None
         results: list[tuple[bool, str] | GuestError] = []
         position = 1
         for _ in actions:
@@ -169,14 +173,45 @@ class Guest:
         """The present size of the guest's memory."""
         return self._instance.memory_bytes
 
+    def snapshot(self) -> MemoryImage | None:
+        """The guest's present state, or None from a runtime that cannot tell it."""
+        self._be_alive()
+        return self._instance.snapshot()
+
+    def restore(self, image: MemoryImage) -> None:
+        """Takes on the state of a snapshot of any guest of the same artefact; one that trapped lives again.
+
+        Raises:
+          ValueError: when the image cannot be one, or is of another artefact or beyond this guest's limits.
+          HostFailure: when the host has no room for it.
+        """
+        try:
+            self._instance.restore(image)
+        except wasmtime.WasmtimeError as error:
+            self._dead = True
+            raise HostFailure(f"no guest could be restored: {error}") from error
+        self._dead = False
+
+    def fork(self) -> Guest | None:
+        """Another guest in the same state, or None from a runtime that cannot make one.
+
+        Raises:
+          HostFailure: when the host has no room for it.
+        """
+        self._be_alive()
+        try:
+            instance = self._instance.fork()
+        except wasmtime.WasmtimeError as error:
+            raise HostFailure(f"no guest could be forked: {error}") from error
+        return instance and Guest(self._sandbox, instance)
+
     def close(self) -> None:
         """Frees the guest's memory now; nothing may be called afterwards."""
         self._dead = True
         self._instance.close()
 
     def _call(self, export: str, *arguments: bytes | int, fuel: int | None = None) -> bytes:
-        if self._dead:
-            raise RuntimeError("a guest was used after it trapped or was closed")
+        self._be_alive()
         try:
             reply = self._instance.call(export, arguments, fuel or self._fuel)
         except wasmtime.Trap as trap:
@@ -192,6 +227,10 @@ class Guest:
         if reply[0] > Status.FINISHED:
             self._judge(reply)
         return reply
+
+    def _be_alive(self) -> None:
+        if self._dead:
+            raise RuntimeError("a guest was used after it trapped or was closed")
 
     def _judge(self, reply: bytes) -> None:
         """Raises what a reply's status stands for."""
@@ -223,6 +262,11 @@ class Guest:
 
 def _frame(data: bytes) -> bytes:
     return len(data).to_bytes(_FRAME_BYTES, "little") + data
+
+
+def _utf8(text: str) -> bytes:
+    """Text from a file that nobody checked; a lone surrogate in a JSON or Python string means its escape."""
+    return text.encode("utf-8", "backslashreplace")
 
 
 def _text(reply: bytes) -> str:

@@ -130,6 +130,8 @@ class Outcome:
     ended: bool
     earned: float
     verdict: str
+    fuel: int
+    """Burned by the guest that was there at the end."""
 
 
 def play(sandbox: Sandbox, attack: Attack, leave_out: frozenset[int] = frozenset()) -> Outcome:
@@ -137,7 +139,7 @@ def play(sandbox: Sandbox, attack: Attack, leave_out: frozenset[int] = frozenset
     env = Env(sandbox, victim.spec(**attack.parts), victim.CONFIG)
     try:
         results = [env.step(action) for i, action in enumerate(attack.actions) if i not in leave_out]
-        return Outcome(results, env.finished, env.reward, env.verdict)
+        return Outcome(results, env.finished, env.reward, env.verdict, env.fuel_used)
     finally:
         env.close()
 

@@ -1,10 +1,11 @@
 """Attacks on the reward and on the rules of an episode.
 
 An environment's source is adversarial, but verified, and its reward function is its author's: what a tool
-does to `self._reward`, or to the guest's own runtime, is the author's reward function, oddly written. What the
-host guarantees against every source is this. An episode ends at the first Done, and pays nothing before its
-class says that it is done. The reward is read once, and lies in [0, 1]. No verdict of Done reaches a transcript.
-A policy, which sends actions and no code, calls nothing but the tools. Every row is one of these.
+does to `self._reward`, or to the guest's own runtime, is the author's reward function, oddly written.
+
+The host guarantees, against every source: an episode ends at the first Done, and pays nothing before its
+class says that it is done; the reward is read once, and lies in [0, 1]; no verdict of Done reaches the
+transcript; a policy, which sends actions and no code, calls nothing but the tools. Every row is one of these.
 """
 
 from attack import ENDED, OUTSIDE, TOO_LONG, episode, tool, verification

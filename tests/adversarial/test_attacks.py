@@ -41,11 +41,23 @@ TABLES = (
 ATTACKS = [attack for table in TABLES for attack in table.ATTACKS]
 EPISODES = [attack for attack in ATTACKS if attack.actions]
 
+# Healthy, and telling of its guest what would show that another episode had been there before.
 HEALTHY = Attack(
     name="healthy",
     why="no attack",
-    actions=(victim.OBSERVE, victim.ADD, "?", victim.call("Add", index=1), victim.TOTAL, victim.RIGHT),
-    sees=("2", "5", "", "12", "12", ""),
+    parts={
+        "module": "import random, time",
+        "act": "return str([object(), hash('a'), random.random(), time.time()])",
+    },
+    actions=(
+        victim.OBSERVE,
+        victim.ACT,
+        victim.ADD,
+        "?",
+        victim.call("Add", index=1),
+        victim.ACT,
+        victim.RIGHT,
+    ),
     ended=True,
     earned=1.0,
 )
@@ -59,6 +71,7 @@ def test_the_suite_is_large_and_its_rows_have_names():
 
 @pytest.fixture(scope="module")
 def healthy(sandbox_with):
+    """The outcome of a healthy episode before anybody attacked."""
     return play(sandbox_with(QUICK), HEALTHY)
 
 
@@ -144,7 +157,8 @@ def assert_the_same_in_other_ways(sandbox, attack: Attack, outcome: Outcome):
     env.close()
     assert len(results) == len(attack.actions)
     if attack.travels:
-        assert Outcome(results, env.finished, env.reward, env.verdict) == outcome
+        assert results == outcome.results
+        assert (env.finished, env.reward, env.verdict) == (outcome.ended, outcome.earned, outcome.verdict)
 
 
 def assert_a_trap_leaves_nothing(sandbox, attack: Attack, outcome: Outcome):
@@ -155,7 +169,7 @@ def assert_a_trap_leaves_nothing(sandbox, attack: Attack, outcome: Outcome):
     if trapped:
         without = play(sandbox, attack, leave_out=trapped)
         kept = [result for i, result in enumerate(outcome.results) if i not in trapped]
-        assert without == dataclasses.replace(outcome, results=kept)
+        assert dataclasses.replace(without, fuel=0) == dataclasses.replace(outcome, results=kept, fuel=0)
 
 
 def assert_it_keeps_secrets(outcome: Outcome, host_words):
