@@ -18,8 +18,11 @@ import wasmtime
 from wasmtime import _bindings as c
 from wasmtime._ffi import dll
 
-from codegym_jax.envs.runtime import EXPORTS, BrokenGuest, Instance
+from codegym_jax.envs.runtime import EXPORTS, BrokenGuest
 
+WASM_PAGE_BYTES = 65_536
+
+_FUNCTIONS = (*EXPORTS, *(f"cabi_post_{name}" for name in EXPORTS), "cabi_realloc")
 _MAX_FLAT_ARGUMENTS = 8
 _START_FUEL = 1_000_000_000  # instantiating runs a little code of the artefact itself
 _ALIGNMENT = 1
@@ -27,50 +30,96 @@ _WORD = 0xFFFF_FFFF
 _pair = struct.Struct("<II")
 
 
-class ModuleInstance(Instance):
-    """One instance of the guest module in a store of its own."""
+class ModuleInstance:
+    """One instance of the guest module in a store of its own.
 
-    def __init__(self, engine: wasmtime.Engine, module: wasmtime.InstancePre, memory_bytes: int):
+    All that a call can change lies in its memory and in its stack pointer: the build of a guest makes sure
+    that its code writes no other global and no table (`envs_wasm/python_guest/fuse.py`).
+    """
+
+    def __init__(self, engine: wasmtime.Engine, module: wasmtime.InstancePre, max_memory_bytes: int):
         """Instantiates the guest.
 
         Args:
           module: the guest, compiled and linked.
-          memory_bytes: how far its linear memory may grow; growing further fails inside the guest.
+          max_memory_bytes: how far its linear memory may grow; growing further fails inside the guest.
+
+        Raises:
+          wasmtime.WasmtimeError: when the host has no room for it, or the module is no guest.
         """
         self._store = wasmtime.Store(engine)
-        self._store.set_limits(memory_size=memory_bytes)
+        self._store.set_limits(memory_size=max_memory_bytes)
         self._store.set_fuel(_START_FUEL)
         self._context = ctypes.cast(self._store._context(), ctypes.c_void_p).value
-        exports: Any = module.instantiate(self._store).exports(self._store)
-        self._exports = exports  # owns what the addresses below point at
-        self._functions = {
-            name: (_address(exports[name]._func), _address(exports[f"cabi_post_{name}"]._func))
-            for name in EXPORTS
-        }
-        self._realloc = _address(exports["cabi_realloc"]._func)
-        self._memory = _address(exports["memory"]._memory)
-        self._size = self.memory_bytes
-        # The memory never moves (see `make_config`); a view of all that it may become, of which only the
-        # first `_size` bytes are there.
-        base = _memory_data(self._context, self._memory)
-        self._view = memoryview((ctypes.c_char * memory_bytes).from_address(base)).cast("B")
-        self._values = (ctypes.c_uint64 * (2 * _MAX_FLAT_ARGUMENTS))()  # a value takes 16 bytes
-        self._values_address = ctypes.addressof(self._values)
         self._trap = ctypes.c_void_p()
         self._trap_address = ctypes.addressof(self._trap)
+        instance = c.wasmtime_instance_t()
+        pre = ctypes.cast(module.ptr(), ctypes.c_void_p)
+        _check(_instantiate(pre, self._context, ctypes.addressof(instance), self._trap_address))
+        self._raise_trap()
+        names = (*_FUNCTIONS, "memory", "__stack_pointer")
+        self._exports = (c.wasmtime_extern_t * len(names))()  # owns what the addresses below point at
+        address = {}
+        for name, export in zip(names, self._exports, strict=True):
+            found = _export(
+                self._context, ctypes.addressof(instance), name.encode(), len(name), ctypes.addressof(export)
+            )
+            if not found:
+                raise wasmtime.WasmtimeError(f"the module does not export {name}")
+            address[name] = ctypes.addressof(export.of)
+        self._functions = {name: (address[name], address[f"cabi_post_{name}"]) for name in EXPORTS}
+        self._realloc = address["cabi_realloc"]
+        self._memory = address["memory"]
+        self._stack_pointer = address["__stack_pointer"]
+        self.memory_address = _memory_data(self._context, self._memory)
+        """Where the memory lies in this process; it never moves (see `make_config`)."""
+        # A view of all that the memory may become, of which only the first `_size` bytes are there.
+        self._view = memoryview((ctypes.c_char * max_memory_bytes).from_address(self.memory_address)).cast(
+            "B"
+        )
+        self._size = self.memory_bytes
+        self._values = (ctypes.c_uint64 * (2 * _MAX_FLAT_ARGUMENTS))()  # a value takes 16 bytes
+        self._values_address = ctypes.addressof(self._values)
         self._fuel = ctypes.c_uint64()
         self._fuel_address = ctypes.addressof(self._fuel)
-        self._fuel_used = 0
+        self.call_fuel = 0
+        """What the last call burned."""
 
     @property
     def memory_bytes(self) -> int:
+        """The present size of the memory; it never shrinks."""
         return _memory_size(self._context, self._memory)
 
     @property
-    def fuel_used(self) -> int:
-        return self._fuel_used
+    def memory(self) -> memoryview:
+        """The memory, to read and to write, as long as the instance is open."""
+        return self._view[: self.memory_bytes]
+
+    def grow(self, memory_bytes: int) -> None:
+        """Grows the memory to a size, a multiple of `WASM_PAGE_BYTES` and no less than its own.
+
+        Raises:
+          wasmtime.WasmtimeError: when that is beyond its limit, or the host has no room.
+        """
+        more = (memory_bytes - self.memory_bytes) // WASM_PAGE_BYTES
+        if more == 0:
+            return
+        before = ctypes.c_uint64()
+        _check(_grow_memory(self._context, self._memory, more, ctypes.addressof(before)))
+
+    @property
+    def stack_pointer(self) -> int:
+        """Where the C stack in the memory ends; the same place whenever no call is under way."""
+        return self._read_stack_pointer().of.i32 & _WORD
+
+    @stack_pointer.setter
+    def stack_pointer(self, address: int) -> None:
+        value = self._read_stack_pointer()
+        value.of.i32 = address
+        _check(_set_global(self._context, self._stack_pointer, ctypes.addressof(value)))
 
     def call(self, export: str, arguments: tuple[bytes | int, ...], fuel: int) -> bytes:
+        """Calls an export, as `Instance.call` says."""
         _check(_set_fuel(self._context, fuel))
         function, release = self._functions[export]
         flat: list[int] = []
@@ -87,12 +136,18 @@ class ModuleInstance(Instance):
         values[0] = address
         self._invoke(release, 1)
         _check(_get_fuel(self._context, self._fuel_address))
-        self._fuel_used += fuel - self._fuel.value
+        self.call_fuel = fuel - self._fuel.value
         return reply
 
     def close(self) -> None:
+        """Frees the memory; nothing of the instance may be used afterwards."""
         self._view = memoryview(b"")
         self._store.close()
+
+    def _read_stack_pointer(self) -> c.wasmtime_val_t:
+        value = c.wasmtime_val_t()
+        _get_global(self._context, self._stack_pointer, ctypes.addressof(value))
+        return value
 
     def _copy_in(self, data: bytes) -> int:
         values = self._values
@@ -114,6 +169,10 @@ class ModuleInstance(Instance):
 
     def _invoke(self, function: int, value_count: int) -> None:
         _check(_call(self._context, function, self._values_address, value_count, self._trap_address))
+        if self._trap.value:
+            self._raise_trap()
+
+    def _raise_trap(self) -> None:
         if self._trap.value:
             trap = ctypes.cast(self._trap, ctypes.POINTER(c.wasm_trap_t))
             self._trap.value = None
@@ -139,10 +198,6 @@ def _check(error: int | None) -> None:
         raise wasmtime.WasmtimeError._from_ptr(ctypes.cast(error, ctypes.POINTER(c.wasmtime_error_t)))
 
 
-def _address(structure: Any) -> int:
-    return ctypes.addressof(structure)
-
-
 def _untyped(name: str, result: Any, *arguments: Any) -> Any:
     """A C function that takes addresses as plain numbers: converting typed pointers costs half a call."""
     function = dll[name]
@@ -150,9 +205,14 @@ def _untyped(name: str, result: Any, *arguments: Any) -> Any:
     return function
 
 
-_POINTER, _SIZE = ctypes.c_void_p, ctypes.c_size_t
+_POINTER, _SIZE, _TEXT = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p
+_instantiate = _untyped("wasmtime_instance_pre_instantiate", _POINTER, _POINTER, _POINTER, _POINTER, _POINTER)
+_export = _untyped("wasmtime_instance_export_get", ctypes.c_bool, _POINTER, _POINTER, _TEXT, _SIZE, _POINTER)
 _call = _untyped("wasmtime_func_call_unchecked", _POINTER, _POINTER, _POINTER, _POINTER, _SIZE, _POINTER)
 _set_fuel = _untyped("wasmtime_context_set_fuel", _POINTER, _POINTER, ctypes.c_uint64)
 _get_fuel = _untyped("wasmtime_context_get_fuel", _POINTER, _POINTER, _POINTER)
 _memory_data = _untyped("wasmtime_memory_data", _POINTER, _POINTER, _POINTER)
 _memory_size = _untyped("wasmtime_memory_data_size", _SIZE, _POINTER, _POINTER)
+_grow_memory = _untyped("wasmtime_memory_grow", _POINTER, _POINTER, _POINTER, ctypes.c_uint64, _POINTER)
+_get_global = _untyped("wasmtime_global_get", None, _POINTER, _POINTER, _POINTER)
+_set_global = _untyped("wasmtime_global_set", _POINTER, _POINTER, _POINTER, _POINTER)

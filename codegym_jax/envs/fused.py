@@ -18,6 +18,7 @@ import wasmtime
 from codegym_jax.config import SandboxConfig
 from codegym_jax.envs.artefact import Artefact, ArtefactError, default_cache_dir
 from codegym_jax.envs.canonical_abi import ModuleInstance, make_config
+from codegym_jax.envs.recycling import LentInstance, Recycler
 from codegym_jax.envs.runtime import Runtime
 
 _SETTINGS = "fuel-pinned"
@@ -38,14 +39,18 @@ class ModuleRuntime(Runtime):
           ArtefactError: when the artefact is damaged, or its compiled form cannot be kept.
         """
         self.guest_hash = artefact.wasm_sha256
-        self._memory_bytes = limits.memory_bytes
-        self._engine = wasmtime.Engine(make_config(limits.stack_bytes))
-        module = load_compiled(self._engine, artefact, cache_dir, wasmtime.Module)
-        self._module = wasmtime.Linker(self._engine).instantiate_pre(module)
+        engine = wasmtime.Engine(make_config(limits.stack_bytes))
+        module = load_compiled(engine, artefact, cache_dir, wasmtime.Module)
+        linked = wasmtime.Linker(engine).instantiate_pre(module)
+        self.recycler = Recycler(
+            lambda: ModuleInstance(engine, linked, limits.memory_bytes),
+            guest_hash=self.guest_hash,
+            max_memory_bytes=limits.memory_bytes,
+        )
 
-    def instantiate(self) -> ModuleInstance:
+    def instantiate(self) -> LentInstance:
         """A fresh instance, in under a millisecond."""
-        return ModuleInstance(self._engine, self._module, self._memory_bytes)
+        return LentInstance(self.recycler)
 
 
 def load_compiled(

@@ -4,12 +4,26 @@ A reply is the contract's (`envs_wasm/wit/codegym.wit`): one byte of status, the
 """
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 EXPORTS = ("compile", "run", "load", "step", "step-many", "solve", "answer", "reward")
 
 
 class BrokenGuest(Exception):
     """A guest's reply lies outside its memory: its own code was damaged, by hostile bytecode or a defect."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryImage:
+    """All that tells an instance, between two calls, from a fresh one of the same artefact."""
+
+    guest_hash: str
+    memory_bytes: int
+    stack_pointer: int
+    pages: bytes
+    """Numbers of the pages that differ from a fresh instance's, ascending, each a little-endian u32."""
+    content: bytes
+    """Those pages, one after the other."""
 
 
 class Instance(ABC):
@@ -41,6 +55,27 @@ class Instance(ABC):
           BrokenGuest: when its reply cannot be one.
           wasmtime.WasmtimeError: when the host failed.
         """
+
+    def snapshot(self) -> MemoryImage | None:
+        """Its state between two calls, or None from a runtime that cannot tell it."""
+        return None
+
+    def restore(self, image: MemoryImage) -> None:
+        """Takes on the state of a snapshot, whatever its own was.
+
+        Raises:
+          ValueError: when the image cannot be one of this artefact within its limits.
+          wasmtime.WasmtimeError: when the host has no room for it.
+        """
+        raise ValueError(f"{type(self).__name__} takes no image")
+
+    def fork(self) -> "Instance | None":
+        """Another instance in the same state, or None from a runtime that cannot make one.
+
+        Raises:
+          wasmtime.WasmtimeError: when the host has no room for it.
+        """
+        return None
 
     @abstractmethod
     def close(self) -> None:
