@@ -200,16 +200,10 @@ class _Crew:
             self._flush(worker)
 
     def _hire(self) -> None:
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = socket.socketpair()
-        with theirs:
-            process = context.Process(target=_work, args=(theirs,), daemon=True)
-            try:
-                process.start()
-            except OSError as error:
-                ours.close()
-                raise HostFailure(f"no worker process can be made: {error}") from error
-        ours.setblocking(False)
+        try:
+            ours, process = _spawn()
+        except OSError as error:
+            raise HostFailure(f"no worker process can be made: {error}") from error
         worker = _Worker(process, ours, since_s=time.monotonic(), outgoing=bytearray(self._setup))
         self._selector.register(ours, selectors.EVENT_READ, worker)
         self._workers.append(worker)
@@ -284,6 +278,20 @@ class _Crew:
     def _patience_s(self) -> float | None:
         soonest = min(map(self._patience_of, self._workers), default=0.0)
         return None if soonest == float("inf") else max(soonest, 0.0) + 0.001
+
+
+def _spawn() -> tuple[socket.socket, SpawnProcess]:
+    """A worker process, and our end of the pipe to it."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = multiprocessing.get_context("spawn").Process(target=_work, args=(theirs,), daemon=True)
+        try:
+            process.start()
+        except BaseException:
+            ours.close()
+            raise
+    ours.setblocking(False)
+    return ours, process
 
 
 def _work(pipe: socket.socket) -> None:
