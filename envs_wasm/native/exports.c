@@ -62,7 +62,8 @@ const Text *guest_compile(const char *source, size_t length)
 const Text *guest_run(const char *code, size_t code_length, const char *function, size_t function_length,
                       const char *argument, size_t argument_length)
 {
-    (void)code, (void)code_length, (void)function, (void)function_length, (void)argument, (void)argument_length;
+    (void)code, (void)code_length, (void)function, (void)function_length;
+    (void)argument, (void)argument_length;
     return raise("NotImplementedError: this guest is one environment and runs no programs");
 }
 

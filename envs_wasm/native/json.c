@@ -278,7 +278,7 @@ static const char *skip_value(const char *at)
             at++;
             break;
         default:
-            /* A scalar without quotes ends where its container goes on; inside one, any byte may be passed. */
+            /* A bare word or number ends where its container goes on; inside a value, any byte may pass. */
             at++;
             while (depth == 0 && strchr(" \t\n\r,]}", *at) == NULL) {
                 at++;

@@ -38,7 +38,8 @@ const char *json_member(const char *object, const char *key);
  * beyond. */
 bool json_whole(const char *value, int64_t *whole);
 
-/* The next character of a string, escapes resolved, or JSON_STRING_END; `at` starts behind the opening quote. */
+/* The next character of a string, escapes resolved, or JSON_STRING_END. `at` starts behind the opening
+ * quote. */
 enum { JSON_STRING_END = 0x110000 };
 uint32_t json_character(const char **at);
 

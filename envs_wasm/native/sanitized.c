@@ -1,8 +1,8 @@
 /* The guest as a program of this machine, for the compiler's sanitizers: calls from stdin, replies to stdout.
  *
  * A call is the export's number and its arguments, each framed by its length, a little-endian u32; so is a
- * reply. `solve` may make as many calls as its argument has bytes. Arguments lie in blocks of just their size,
- * so that reading beyond one is caught. See `sanitize.py`.
+ * reply. `solve` may make as many calls as its argument has bytes. Arguments lie in blocks of just their
+ * size, so that reading beyond one is caught. See `sanitize.py`.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -54,7 +54,8 @@ static const Text *make_call(int export, const Block *arguments)
     const Block *first = &arguments[0], *second = &arguments[1], *third = &arguments[2];
     switch (export) {
     case LOAD:
-        return guest_load(first->start, first->length, second->start, second->length, third->start, third->length);
+        return guest_load(first->start, first->length, second->start, second->length, third->start,
+                          third->length);
     case STEP:
         return guest_step(first->start, first->length);
     case STEP_MANY:

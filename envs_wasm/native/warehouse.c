@@ -5,24 +5,26 @@
 #include "json.h"
 
 #define MAX_NODES WAREHOUSE_MAX_NODES
+#define MAX_ITEMS WAREHOUSE_MAX_ITEMS
 #define MAX_EDGES 4096
 #define MAX_STOCK 2048
-#define MAX_ITEMS WAREHOUSE_MAX_ITEMS
 #define MAX_NAME 40
 #define MAX_AMOUNT 1000000
-#define TEXT_OF(number) #number
-#define SHOWN(number) TEXT_OF(number)
-#define AMOUNTS "names of 1 to " SHOWN(MAX_NAME) " characters, quantities from 1 to " SHOWN(MAX_AMOUNT)
+
+#define TEXT_OF(tokens) #tokens
+#define TEXT(macro) TEXT_OF(macro)
+#define AMOUNTS "names of 1 to " TEXT(MAX_NAME) " characters, quantities from 1 to " TEXT(MAX_AMOUNT)
 
 const char *const WAREHOUSE_CLASS = "WarehouseEnv";
 
-static const char BAD_N[] = "n must be a whole number from 1 to " SHOWN(MAX_NODES);
-static const char BAD_EDGES[] = "edges must be at most " SHOWN(
-    MAX_EDGES) " lists of two nodes and a cost from 1 to " SHOWN(MAX_AMOUNT);
-static const char BAD_STOCK[] = "stock must map nodes to items to quantities: at most " SHOWN(
-    MAX_STOCK) " entries of " SHOWN(MAX_ITEMS) " items, " AMOUNTS;
-static const char BAD_ORDER[] = "order must map items to quantities: with the stock at most " SHOWN(
-    MAX_ITEMS) " items, " AMOUNTS;
+static const char BAD_N[] = "n must be a whole number from 1 to " TEXT(MAX_NODES);
+static const char BAD_EDGES[] =
+    "edges must be at most " TEXT(MAX_EDGES) " lists of two nodes and a cost from 1 to " TEXT(MAX_AMOUNT);
+static const char BAD_STOCK[] =
+    "stock must map nodes to items to quantities: "
+    "at most " TEXT(MAX_STOCK) " entries of " TEXT(MAX_ITEMS) " items, " AMOUNTS;
+static const char BAD_ORDER[] =
+    "order must map items to quantities: with the stock at most " TEXT(MAX_ITEMS) " items, " AMOUNTS;
 static const char BAD_TARGET[] = "target must be a node";
 
 static const char DEFAULT_CONFIG[] =
@@ -30,7 +32,7 @@ static const char DEFAULT_CONFIG[] =
     " \"stock\": {\"1\": {\"bolt\": 3}, \"3\": {\"bolt\": 1, \"nut\": 2}},"
     " \"order\": {\"bolt\": 2, \"nut\": 1}, \"target\": 4}";
 
-/* An item's name as `json.dumps` writes it, so that equal names have equal bytes and nothing is escaped twice. */
+/* An item's name as `json.dumps` writes it: equal names have equal bytes, and none is escaped twice. */
 typedef struct {
     char bytes[2 + MAX_NAME * JSON_ESCAPE_BYTES];
     size_t length;
@@ -106,7 +108,8 @@ static int intern_item(const char *string)
     int item = find_item(&name);
     if (item < 0 && name_count < MAX_ITEMS) {
         item = name_count++;
-        names[item] = name;
+        names[item].length = name.length;
+        memcpy(names[item].bytes, name.bytes, name.length);
     }
     return item;
 }

@@ -1,4 +1,4 @@
-/* The environment of `Native_01_I__WarehouseEnv.py`: a robot on a graph fills an order. One episode at a time.
+/* The environment of `Native_01_I__WarehouseEnv.py`: a robot on a graph fills an order. It holds one episode.
  *
  * Observations and messages are those of the Python class, byte for byte, for every config and action that
  * `json.loads` takes and that is nested at most 512 deep.
