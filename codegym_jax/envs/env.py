@@ -5,20 +5,19 @@ class does: the first `Done` ends it, the reward is read once, the verdict is ne
 that exhausted its guest leaves the state as if it had only failed.
 """
 
-import json
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from codegym_jax.envs.action import DONE, ActionParser, BadCall
-from codegym_jax.envs.guest import Guest, GuestError, GuestTrap, HostFailure
+from codegym_jax.envs.guest import GuestTrap, HostFailure
+from codegym_jax.envs.lasting_guest import SOLVE_FUEL_FACTOR, EnvError, LastingGuest
 from codegym_jax.envs.sandbox import Sandbox
+from codegym_jax.envs.state import EnvState, source_sha256
 from codegym_jax.records import CallError, EnvSpec
 
-__all__ = ["Env", "EnvError", "HostFailure", "StepResult"]
-
-SOLVE_FUEL_FACTOR = 8
-"""The oracle makes all its calls within one guest call, so it gets so many calls' fuel."""
+__all__ = ["SOLVE_FUEL_FACTOR", "Env", "EnvError", "EnvState", "HostFailure", "StepResult"]
 
 _MAX_BATCH = 512
 """Calls of the guest's `step` in one; bounds what a batch holds in memory at a time."""
@@ -29,18 +28,6 @@ _TRAP_TEXT = {
     CallError.STACK_OVERFLOW: "Error: the call recursed too deeply",
     CallError.FORBIDDEN: "Error: the call reached for something outside the environment",
 }
-
-
-class EnvError(Exception):
-    """The environment itself is at fault: it does not load, or its oracle does not run.
-
-    `reason` is a counted key (see `check`), `detail` is for people.
-    """
-
-    def __init__(self, reason: str, detail: str):
-        super().__init__(f"{reason}: {detail}")
-        self.reason = reason
-        self.detail = detail
 
 
 @dataclass(slots=True)
@@ -59,8 +46,7 @@ class Env:
     Attributes:
       reward: in [0, 1]; 0 until the environment was done.
       finished: the episode has ended; later actions are refused.
-      step_count: actions taken, failed ones included.
-      verdict: what the environment said to `Done`; it may hold the reference answer.
+      verdict: what the environment said to `Done`, cut as observations are; may hold the reference answer.
       actions: every action, in order.
       observations: what the policy read after each.
     """
@@ -74,7 +60,6 @@ class Env:
         """
         self.reward = 0.0
         self.finished = False
-        self.step_count = 0
         self.verdict = ""
         self.actions: list[str] = []
         self.observations: list[str] = []
@@ -82,9 +67,7 @@ class Env:
         self._spec = spec
         self._config_json = config_json
         self._parser = ActionParser(spec.tools, sandbox.limits)
-        self._max_chars = sandbox.limits.max_observation_chars
-        self._history: list[tuple[str, str]] = []  # (action, observation) of the calls that made the state
-        self._guest = self._load()
+        self._guest = LastingGuest(sandbox, spec, config_json)
 
     def step(self, action: str) -> StepResult:
         """Takes one action; never raises for what the policy wrote.
@@ -99,18 +82,13 @@ class Env:
         if isinstance(tool, BadCall):
             return self._result(action, tool.text, tool.error)
         try:
-            outcome = self._guest.step(action)
-        except GuestError as error:
-            outcome = error
+            ended, observation = self._guest.step(action)
         except GuestTrap as trap:
-            self._rebuild()
             text = _TRAP_TEXT[trap.error]
-            return (
-                self._end(action, text, trap.error)
-                if tool == DONE
-                else self._result(action, text, trap.error)
-            )
-        return self._take(action, tool, outcome)
+            if tool == DONE:
+                return self._end(action, text, trap.error)
+            return self._result(action, text, trap.error)
+        return self._take(action, tool, ended, observation)
 
     def step_many(self, actions: Sequence[str]) -> list[StepResult]:
         """Takes many actions, with the results of as many calls of `step`, in few calls of the guest.
@@ -140,41 +118,83 @@ class Env:
           EnvError: when `solve` raised, ran into a limit, or made too many calls.
           HostFailure: when the host failed.
         """
-        fuel = SOLVE_FUEL_FACTOR * self._sandbox.limits.fuel_per_call
-        try:
-            actions, observations = _parse_record(self._guest.solve(max_calls, fuel))
-        except GuestTrap as trap:
-            raise EnvError(trap.error.value, f"solve: {trap.detail}") from trap
-        except GuestError as error:
-            reason = "too_many_oracle_calls" if str(error).startswith("_TooManyCalls") else "oracle_raised"
-            raise EnvError(reason, str(error)) from error
-        self.step_count = len(actions)
-        self.actions = actions
-        self.observations = [self._shorten(text) for text in observations]
+        actions, observations = self._guest.solve(max_calls)
+        self.actions += actions
+        self.observations += observations
         self.finished = True
         self.verdict = observations[-1] if observations else ""
         self.reward = self._read_reward()
-        return actions, self.observations
+        return actions, observations
 
     def reference_answer_json(self) -> str:
-        """The reference answer in the environment's present state, as JSON.
+        """The reference answer in the environment's present state, as JSON; asking changes no episode.
 
         Raises:
           EnvError: when it raises, runs into a limit, or has no JSON form.
           HostFailure: when the host failed.
         """
+        if self.finished:
+            return self._guest.answer()
+        copy = self._guest.fork()
         try:
-            answer_json = self._guest.answer()
-            json.loads(answer_json)
-        except GuestTrap as trap:
-            raise EnvError(trap.error.value, f"get_ref_answer: {trap.detail}") from trap
-        except (GuestError, ValueError, RecursionError) as error:
-            raise EnvError("answer_raised", str(error)) from error
-        return answer_json
+            return copy.answer()
+        finally:
+            copy.close()
+
+    def clone_state(self) -> EnvState:
+        """The episode as it is now, to go back to here or in another process.
+
+        It holds the calls that made the state. A guest in which they burned `IMAGE_FUEL` is kept as an image
+        of its memory too, which makes no difference but to the time that going back takes.
+        """
+        return EnvState(
+            env_id=self._spec.env_id,
+            source_sha256=source_sha256(self._spec),
+            config_json=self._config_json,
+            guest_hash=self._sandbox.guest_hash,
+            actions=tuple(self.actions),
+            observations=tuple(self.observations),
+            reward=self.reward,
+            finished=self.finished,
+            verdict=self.verdict,
+            guest=self._guest.state(),
+        )
+
+    def restore_state(self, state: EnvState) -> None:
+        """Goes on from a state of an episode of the same task, whatever happened in this one.
+
+        Raises:
+          ValueError: when the state is of another environment, config or guest, or its image cannot be one.
+          HostFailure: when the host failed, or the state's calls give something else than they gave. In
+            either case this episode is as it was.
+        """
+        state.check_is_of(self._spec, self._config_json, self._sandbox.guest_hash)
+        guest = LastingGuest(self._sandbox, self._spec, self._config_json, state.guest)
+        self._guest.close()
+        self._guest = guest
+        self.actions = list(state.actions)
+        self.observations = list(state.observations)
+        self.reward, self.finished, self.verdict = state.reward, state.finished, state.verdict
+
+    def fork(self) -> "Env":
+        """A second episode that goes on from here; neither touches the other.
+
+        Raises:
+          HostFailure: when the host has no room for it.
+        """
+        other = copy.copy(self)
+        other.actions, other.observations = self.actions.copy(), self.observations.copy()
+        other._guest = self._guest.fork()
+        return other
+
+    @property
+    def step_count(self) -> int:
+        """Actions taken, failed ones included."""
+        return len(self.actions)
 
     @property
     def fuel_used(self) -> int:
-        """What the guest has burned since it was loaded, about one unit per Wasm instruction."""
+        """What loading and the calls that made the state have burned, about one unit per Wasm instruction."""
         return self._guest.fuel_used
 
     @property
@@ -185,24 +205,6 @@ class Env:
     def close(self) -> None:
         """Frees the guest."""
         self._guest.close()
-
-    def _load(self) -> Guest:
-        try:
-            code = self._sandbox.compile(self._spec.source)
-        except GuestTrap as trap:
-            raise EnvError(trap.error.value, f"compiling: {trap.detail}") from trap
-        except GuestError as error:
-            raise EnvError("does_not_compile", str(error)) from error
-        guest = self._sandbox.guest()
-        try:
-            guest.load(code, self._spec.class_name, self._config_json)
-        except GuestTrap as trap:
-            guest.close()
-            raise EnvError(trap.error.value, f"loading: {trap.detail}") from trap
-        except GuestError as error:
-            guest.close()
-            raise EnvError("does_not_load", str(error)) from error
-        return guest
 
     def _tool_of(self, action: str) -> str | BadCall:
         if self.finished:
@@ -223,72 +225,23 @@ class Env:
 
     def _step_batch(self, batch: list[tuple[str, str]]) -> list[StepResult]:
         try:
-            outcomes = self._guest.step_many([action for action, _ in batch])
+            results = self._guest.step_many([action for action, _ in batch])
         except GuestTrap:  # which of them it was, single steps will tell
-            self._rebuild()
             return [self.step(action) for action, _ in batch]
-        return [self._take(*call, outcome) for call, outcome in zip(batch, outcomes, strict=False)]
+        return [self._take(*call, *result) for call, result in zip(batch, results, strict=False)]
 
-    def _take(self, action: str, tool: str, outcome: tuple[bool, str] | GuestError) -> StepResult:
+    def _take(self, action: str, tool: str, ended: bool, observation: str) -> StepResult:
         """Keeps the rules of an episode over what the guest answered."""
-        if isinstance(outcome, GuestError):
-            ended, observation, error = False, f"Error: {outcome}", CallError.TOOL_RAISED
-        else:
-            ended, observation = outcome
-            error = CallError.TOOL_RAISED if observation.startswith("Error:") else None
+        error = CallError.TOOL_RAISED if observation.startswith("Error:") else None
         if ended or tool == DONE:
             self.reward = self._read_reward() if ended else 0.0
             return self._end(action, observation, error)
-        observation = self._shorten(observation)
-        self._history.append((action, observation))
         return self._result(action, observation, error)
 
-    def _rebuild(self) -> None:
-        """Replays the calls that made the state on a fresh guest, in place of the one that trapped.
-
-        Many at a time, or else one by one: together they may exceed a limit that each of them keeps, and an
-        observation that tells an address tells another one.
-        """
-        for batch_calls in (_MAX_BATCH, 1):
-            self._guest.close()
-            self._guest = self._load()
-            if self._replays(batch_calls):
-                return
-        raise HostFailure(f"{self._spec.env_id}: calls that had been made gave something else when replayed")
-
-    def _replays(self, batch_calls: int) -> bool:
-        """Whether the calls that made the state, so many at a time, give what they gave."""
-        for start in range(0, len(self._history), batch_calls):
-            calls = self._history[start : start + batch_calls]
-            try:
-                if batch_calls == 1:
-                    outcomes = [self._guest.step(calls[0][0])]
-                else:
-                    outcomes = self._guest.step_many([action for action, _ in calls])
-            except GuestError as error:
-                outcomes = [error]
-            except GuestTrap:
-                return False
-            texts = [
-                self._shorten(f"Error: {outcome}" if isinstance(outcome, GuestError) else outcome[1])
-                for outcome in outcomes
-            ]
-            if texts != [observation for _, observation in calls]:
-                return False
-        return True
-
     def _read_reward(self) -> float:
-        """The class's reward, into [0, 1]; a class that cannot tell gives nothing."""
-        try:
-            reward = self._guest.reward()
-        except (GuestError, GuestTrap):
-            return 0.0
+        """The class's reward, into [0, 1]."""
+        reward = self._guest.reward()
         return 0.0 if math.isnan(reward) else min(max(reward, 0.0), 1.0)
-
-    def _shorten(self, text: str) -> str:
-        if len(text) <= self._max_chars:
-            return text
-        return f"{text[: self._max_chars]}... [cut, {len(text)} characters in all]"
 
     def _end(self, action: str, verdict: str, error: CallError | None) -> StepResult:
         self.finished = True
@@ -296,23 +249,6 @@ class Env:
         return self._result(action, "", error)
 
     def _result(self, action: str, observation: str, error: CallError | None) -> StepResult:
-        self.step_count += 1
         self.actions.append(action)
         self.observations.append(observation)
         return StepResult(observation, self.finished, error)
-
-
-def _parse_record(record_json: str) -> tuple[list[str], list[str]]:
-    """The oracle's actions and observations; an environment may have made its guest report anything.
-
-    Raises:
-      GuestError: when the report is not two lists of texts, alike in length.
-    """
-    try:
-        record = json.loads(record_json)
-        actions, observations = record["actions"], record["observations"]
-        if len(actions) == len(observations) and all(isinstance(x, str) for x in [*actions, *observations]):
-            return actions, observations
-    except (ValueError, RecursionError, TypeError, KeyError):
-        pass
-    raise GuestError(f"solve made calls whose record is not one of texts: {record_json[:200]}")

@@ -146,6 +146,15 @@ LOOPS = [
         ended=True,
     ),
     episode(
+        "verdict of 10 MB",
+        "what the host keeps is cut, shown or not",
+        [(RIGHT, "")],
+        done="self._done, self._reward = True, 1\nreturn 'x' * 10**7",
+        limits=DEFAULT,
+        ended=True,
+        earned=1.0,
+    ),
+    episode(
         "endless reward",
         "a reward that cannot be read is none",
         [(RIGHT, "")],
@@ -155,6 +164,12 @@ LOOPS = [
 ]
 
 LOADING = [
+    loading(
+        "1 MB said while loading",
+        "what the host keeps of it is cut",
+        "does_not_load",
+        reset="raise ValueError('x' * 10**6)",
+    ),
     loading("endless module", "importing is a call too", TOO_LONG, module=_SPIN),
     loading("endless class body", "the same", TOO_LONG, body=_SPIN),
     loading("endless constructor", "the same", TOO_LONG, init=_SPIN),

@@ -14,6 +14,7 @@ import pathlib
 import platform
 import socket
 import sys
+import threading
 import time
 
 import attacks_cheating
@@ -113,6 +114,7 @@ def test_an_environment_that_attacks_while_it_is_loaded_is_refused(attack, sandb
             Env(sandbox_with(attack.limits), victim.spec(**attack.parts), victim.CONFIG)
         assert caught.value.reason == attack.refused
         details.append(caught.value.detail)
+        assert len(caught.value.detail) < 2100
     assert details[0] == details[1]
     assert not any(word in details[0] for word in host_words)
     assert play(sandbox_with(QUICK), HEALTHY) == healthy
@@ -147,6 +149,20 @@ def test_attackers_and_others_may_take_turns(sandbox_with, healthy):
         env.close()
 
 
+def test_a_stack_overflows_in_a_thread_as_elsewhere(sandbox_with):
+    """The Wasm stack lies on the thread's own, which must be larger: see `SandboxConfig.stack_bytes`."""
+    attack = next(attack for attack in EPISODES if attack.name == "dropping lists nested 100,000 deep")
+    outcomes = []
+    before = threading.stack_size(8 * 2**20)
+    try:
+        thread = threading.Thread(target=lambda: outcomes.append(play(sandbox_with(attack.limits), attack)))
+        thread.start()
+        thread.join()
+    finally:
+        threading.stack_size(before)
+    assert differences(attack, outcomes[0].results) == []
+
+
 def assert_the_same_in_other_ways(sandbox, attack: Attack, outcome: Outcome):
     """Replayed, and all in one call: an episode does not depend on how its actions travel."""
     spec = victim.spec(**attack.parts)
@@ -174,5 +190,6 @@ def assert_a_trap_leaves_nothing(sandbox, attack: Attack, outcome: Outcome):
 
 def assert_it_keeps_secrets(outcome: Outcome, host_words):
     seen = [result.observation for result in outcome.results]
+    assert len(outcome.verdict) < 8300
     assert not any(word in text for word in host_words for text in [*seen, outcome.verdict])
     assert not any("the answer is" in text for text in seen)
