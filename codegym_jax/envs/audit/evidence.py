@@ -75,7 +75,7 @@ def weight(value: Any) -> int:
     """How unlikely a value is to be shown by chance: its elements, its characters or its digits."""
     match value:
         case list() | dict():
-            return sum(1 for _ in _scalars(value))
+            return sum(1 for _ in _scalars(value, keys=False))
         case str():
             return len(value.strip())
         case None | bool():
@@ -83,21 +83,24 @@ def weight(value: Any) -> int:
     return sum(character.isdigit() for character in json.dumps(value))
 
 
-def _scalars(value: Any) -> Iterator[Any]:
-    """The scalars of a value, keys included, in the order of its text."""
+def _scalars(value: Any, *, keys: bool) -> Iterator[Any]:
+    """The scalars of a value, perhaps with the keys of its objects, in the order of its text."""
     waiting = [value]
     while waiting:
         match waiting.pop():
             case list(items):
                 waiting += reversed(items)
             case dict(items):
-                waiting += [part for key in reversed(items) for part in (items[key], key)]
+                for key in reversed(items):
+                    waiting += [items[key], key] if keys else [items[key]]
             case scalar:
                 yield scalar
 
 
 def _value_tokens(value: Any) -> list[str]:
-    texts = (scalar if isinstance(scalar, str) else json.dumps(scalar) for scalar in _scalars(value))
+    texts = (
+        scalar if isinstance(scalar, str) else json.dumps(scalar) for scalar in _scalars(value, keys=True)
+    )
     return [token for text in texts for token in _text_tokens(text)]
 
 
