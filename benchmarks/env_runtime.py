@@ -62,6 +62,8 @@ def measure(plan: dict[str, list[str]], scale: Scale, runs: int) -> list[dict[st
                 for variant in variants[turn:] + variants[:turn]:
                     for name, value in GROUPS[group].function(run, variant).items():
                         values.setdefault((name, variant), {})[number] = value
+        for name, settings in run.server_settings().items():
+            _print({"measure": "server", "name": name, **settings})
     finally:
         run.close()
     return report.lines(values, {name: unit_of(name) for name, _ in values})

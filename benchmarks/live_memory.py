@@ -2,8 +2,8 @@
 
     python -m benchmarks.live_memory VARIANT COUNT
 
-Where environments share this process, one is opened, played and closed before the first look, so that what
-all of them share is not counted. Where each has a process of its own, that process counts whole.
+Where environments share this process, one more lives before the first look, so that what all of them share is
+not counted. Where each has a process of its own, that process counts whole.
 """
 
 import json
@@ -32,9 +32,9 @@ def main() -> None:
             children = [child for each in variants for child in each.children]
             private = sum(map(machine.private_bytes, children))
         else:
-            _play(variant, workload).close()
+            episodes = [_play(variant, workload)]
             before = machine.private_bytes()
-            episodes = [_play(variant, workload) for _ in range(count)]
+            episodes += [_play(variant, workload) for _ in range(count)]
             private = machine.private_bytes() - before
         for episode in episodes:
             episode.close()

@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks import machine
 from benchmarks.tests_to_verify import Test
-from benchmarks.variants import OURS, VARIANTS, Episode, Variant, make_sandbox
+from benchmarks.variants import CONTROL, OURS, VARIANTS, Episode, Server, Variant, make_sandbox
 from benchmarks.warehouse import Workload
 from codegym_jax.envs.check import TaskBounds, verify_task
 from codegym_jax.envs.env import Env
@@ -28,6 +28,7 @@ UNITS = {
     "step_p50": "us",
     "step_p99": "us",
     "step_many": "us/step",
+    "step_many_cpu": "us CPU/step",
     "steps_per_cpu_s": "steps/s",
     "cold_episode": "ms CPU",
     "cold_episode_wall": "ms",
@@ -37,6 +38,7 @@ UNITS = {
     "fork": "us",
     "fork_cpu": "us CPU",
     "verify": "tasks/s",
+    "verify_cpu": "ms CPU/task",
 }
 """Measure -> unit of its value; `memory_<live environments>` is in MB."""
 
@@ -56,7 +58,7 @@ class Scale:
     live: tuple[int, ...] = (100, 1000)
     live_processes: int = 20
     forks: int = 20
-    tests: int = 24
+    tests: int = 16
     """To verify."""
 
 
@@ -103,6 +105,14 @@ class Run:
             )
         return self._verifiers[way]
 
+    def server_settings(self) -> dict[str, dict[str, Any]]:
+        """Variant -> which event loop and HTTP parser its server runs on."""
+        return {
+            name: {"loop": variant.settings["loop"], "http": variant.settings["http"]}
+            for name, variant in self._variants.items()
+            if isinstance(variant, Server)
+        }
+
     def close(self) -> None:
         """Ends every process that was started."""
         for variant in self._variants.values():
@@ -147,18 +157,22 @@ def steps(run: Run, name: str) -> dict[str, float]:
 def step_many(run: Run, name: str) -> dict[str, float]:
     """All calls of an episode handed over at once: mean over its steps, median of episodes."""
     variant, actions = run.variant(name), run.workload.actions
-    times_s = []
+    wall_s, cpu_s = [], []
     for _ in range(run.scale.fast_episodes + 1):
         episode = variant.open()
         try:
             assert episode.step_many is not None
-            start_s = time.perf_counter()
+            start_s, start_cpu_s = time.perf_counter(), time.process_time()
             results = episode.step_many(actions)
-            times_s.append(time.perf_counter() - start_s)
+            wall_s.append(time.perf_counter() - start_s)
+            cpu_s.append(time.process_time() - start_cpu_s)
             assert tuple(map(episode.text, results)) == run.workload.observations, name
         finally:
             episode.close()
-    return {"step_many": statistics.median(times_s[1:]) / len(actions) * 1e6}
+    return {
+        "step_many": statistics.median(wall_s[1:]) / len(actions) * 1e6,
+        "step_many_cpu": statistics.median(cpu_s[1:]) / len(actions) * 1e6,
+    }
 
 
 def cold(run: Run, name: str) -> dict[str, float]:
@@ -188,7 +202,7 @@ def workers(run: Run, name: str) -> dict[str, float]:
     The variant `cpu_only` is the control: hashing, which nothing in this project can slow down, so its gain
     is what the machine gives at that moment.
     """
-    function = _hash_for_a_while if name == "cpu_only" else _play_in_worker
+    function = _hash_for_a_while if name == CONTROL else _play_in_worker
     rates = {}
     for count in (1, 2):
         items = itertools.repeat(None, run.scale.worker_episodes)
@@ -219,17 +233,27 @@ def memory(run: Run, name: str) -> dict[str, float]:
 
 
 def fork(run: Run, name: str) -> dict[str, float]:
-    """Another episode in the state after all calls but `Done`; both must then end alike."""
-    variant, actions = run.variant(name), run.workload.actions
+    """Another episode in the state after all calls but `Done`; both must then end alike.
+
+    `by_image` and `by_replay` are other ways than `Env.fork`: the image of a guest's memory put into another
+    guest, and a new episode that takes the same calls.
+    """
+    variant = run.variant({BY_IMAGE: "codegym_guest", BY_REPLAY: OURS}.get(name, name))
+    actions = run.workload.actions
     wall_s, cpu_s = [], []
     for _ in range(run.scale.forks + 1):
         episode = variant.open()
         try:
             for action in actions[:-1]:
                 episode.step(action)
-            assert episode.fork is not None
             start_s, start_cpu_s = time.perf_counter(), time.process_time()
-            other = episode.fork()
+            if name == BY_REPLAY:
+                other = variant.open()
+                assert other.step_many is not None
+                other.step_many(actions[:-1])
+            else:
+                assert episode.fork is not None
+                other = episode.fork()
             wall_s.append(time.perf_counter() - start_s)
             cpu_s.append(time.process_time() - start_cpu_s)
             ends = [each.text(each.step(actions[-1])) for each in (other, episode)]
@@ -249,19 +273,24 @@ def verify(run: Run, name: str) -> dict[str, float]:
     tests = run.tests
     if name in VERIFIERS:
         check = _oracle_passes if name == "oracle" else _is_verified
-        start_s = time.perf_counter()
+        start_s, start_cpu_s = time.perf_counter(), time.process_time()
         sandbox = make_sandbox()
         passed = sum(check(sandbox, test) for test in tests)
-        seconds = time.perf_counter() - start_s
+        seconds, cpu_s = time.perf_counter() - start_s, time.process_time() - start_cpu_s
     else:
         verifier = run.verifier(name)
         assert verifier.stdin and verifier.stdout
+        start_cpu_s = machine.cpu_s([verifier.pid])
         request = [[test.spec.source, test.spec.class_name, test.config_json] for test in tests]
         verifier.stdin.write(json.dumps(request) + "\n")
         reply = json.loads(verifier.stdout.readline())
         seconds, passed = reply["seconds"], reply["passed"]
+        cpu_s = machine.cpu_s([verifier.pid]) - start_cpu_s
     assert passed == len(tests), f"{name} passed {passed} of {len(tests)} tests"
-    return {"verify": len(tests) / seconds}
+    return {"verify": len(tests) / seconds, "verify_cpu": cpu_s / len(tests) * 1e3}
+
+
+BY_IMAGE, BY_REPLAY = "by_image", "by_replay"
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,10 +307,10 @@ GROUPS = {
     "step": Group(steps, tuple(VARIANTS)),
     "step_many": Group(step_many, (OURS, "native")),
     "cold": Group(cold, tuple(VARIANTS)),
-    "workers": Group(workers, (OURS, "cpu_only")),
+    "workers": Group(workers, (OURS, CONTROL)),
     "memory": Group(memory, (OURS, "native", "in_process", "subprocess", "snapshot_server"), rounds=3),
-    "fork": Group(fork, (OURS, "native", "in_process")),
-    "verify": Group(verify, (*VERIFIERS, *PROCESS_VERIFIERS)),
+    "fork": Group(fork, (OURS, BY_IMAGE, BY_REPLAY, "native", "in_process")),
+    "verify": Group(verify, (*VERIFIERS, *PROCESS_VERIFIERS), rounds=5),
 }
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.variants import OURS
+from benchmarks.variants import CONTROL, OURS
 
 Values = dict[tuple[str, str], dict[int, float]]
 """(measure, variant) -> round -> value."""
@@ -45,6 +45,30 @@ GOALS = (
 )
 
 
+COLUMNS = (
+    ("step_p50", "step_p99", "step_many", "steps_per_cpu_s", "cold_episode", "memory"),
+    ("verify", "verify_cpu"),
+    ("fork", "fork_cpu"),
+    ("workers_1", "workers_2", "workers_gain"),
+)
+TITLES = {
+    "step_p50": "step, p50",
+    "step_p99": "p99",
+    "step_many": "in a batch",
+    "steps_per_cpu_s": "of one core",
+    "cold_episode": "cold episode",
+    "memory": "private memory",
+    "verify": "verification",
+    "verify_cpu": "CPU",
+    "fork": "fork",
+    "fork_cpu": "CPU",
+    "workers_1": "1 worker",
+    "workers_2": "2 workers",
+    "workers_gain": "gain",
+}
+"""Column of a table -> its head."""
+
+
 def lines(values: Values, units: dict[str, str]) -> list[dict[str, Any]]:
     """A line for each measure of each variant, then one for each ratio of a peer to us.
 
@@ -60,7 +84,7 @@ def lines(values: Values, units: dict[str, str]) -> list[dict[str, Any]]:
     for (measure, variant), rounds in values.items():
         ours = values.get((measure, ours_for(measure)), {})
         shared = [number for number in rounds if number in ours]
-        if variant != ours_for(measure) and shared and measure != "workers_gain":
+        if variant != ours_for(measure) and shared and variant != CONTROL:
             if units[measure] in _MORE_IS_BETTER:
                 ratios = [ours[number] / rounds[number] for number in shared]
             else:
@@ -79,11 +103,11 @@ def lines(values: Values, units: dict[str, str]) -> list[dict[str, Any]]:
 
 def ours_for(measure: str) -> str:
     """The variant that stands for this project in a measure."""
-    return "oracle" if measure == "verify" else OURS
+    return "oracle" if measure.startswith("verify") else OURS
 
 
 def table(found: Iterable[dict[str, Any]]) -> str:
-    """Two Markdown tables: the goals, and every variant beside ours.
+    """Markdown tables: the goals, then every variant, with how many times better ours is in brackets.
 
     Args:
       found: the lines of a run, of several, or of a file.
@@ -98,20 +122,16 @@ def table(found: Iterable[dict[str, Any]]) -> str:
             sign = "≥" if line["unit"] in _MORE_IS_BETTER else "≤"
             value, bound = _shown(line["value"], line["unit"]), _shown(goal.bound, line["unit"])
             rows.append([goal.text, value, f"{sign} {bound}", "yes" if _met(goal, line) else "no"])
-    goals = _markdown(["", "median", "goal", "met"], rows)
-
-    columns = sorted({line["measure"] for line in by_key.values()} - {"ratio"}, key=_order)
-    variants = list(dict.fromkeys(line["variant"] for line in by_key.values()))
-    rows = []
-    for variant in variants:
-        cells = []
-        for measure in columns:
-            line = by_key.get((measure, variant, ""))
-            ratio = by_key.get(("ratio", variant, measure))
-            shown = "" if line is None else _shown(line["value"], line["unit"])
-            cells.append(shown + (f" ({_shown(ratio['value'], 'x')})" if ratio is not None else ""))
-        rows.append([f"`{variant}`", *cells])
-    return goals + "\n" + _markdown(["", *columns], rows)
+    tables = [_markdown(["", "median", "goal", "met"], rows)]
+    for columns in COLUMNS:
+        variants = [variant for measure, variant, of in by_key if not of and _column(measure) in columns]
+        rows = [
+            [f"`{variant}`", *(_cell(by_key, variant, column) for column in columns)]
+            for variant in dict.fromkeys(variants)
+        ]
+        if rows:
+            tables.append(_markdown(["", *(TITLES[column] for column in columns)], rows))
+    return "\n".join(tables)
 
 
 def _line(measure: str, variant: str, values: Iterable[float], unit: str, **more: str) -> dict[str, Any]:
@@ -137,9 +157,22 @@ def _met(goal: Goal, line: dict[str, Any]) -> bool:
     return line["value"] >= goal.bound if more else line["value"] <= goal.bound
 
 
-def _order(measure: str) -> tuple[int, str]:
-    order = [goal.measure for goal in GOALS]
-    return (order.index(measure) if measure in order else len(order), measure)
+def _column(measure: str) -> str:
+    return "memory" if measure.startswith("memory_") else measure
+
+
+def _cell(by_key: dict[tuple[str, str, str], dict[str, Any]], variant: str, column: str) -> str:
+    """A value and its ratio; of several numbers of live environments, the largest that has one."""
+    found = [
+        measure for measure, name, of in by_key if not of and name == variant and _column(measure) == column
+    ]
+    compared = [measure for measure in found if ("ratio", variant, measure) in by_key]
+    if not found:
+        return ""
+    measure = (compared or found)[-1]
+    line = by_key[measure, variant, ""]
+    shown = _shown(line["value"], line["unit"])
+    return f"{shown} ({_shown(by_key['ratio', variant, measure]['value'], 'x')})" if compared else shown
 
 
 def _shown(value: float, unit: str) -> str:

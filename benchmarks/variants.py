@@ -21,9 +21,12 @@ from codegym_jax.config import SandboxConfig
 from codegym_jax.envs.artefact import find_artefact
 from codegym_jax.envs.env import Env
 from codegym_jax.envs.fused import ModuleRuntime
+from codegym_jax.envs.guest import Guest
 from codegym_jax.envs.sandbox import Sandbox
 
 OURS = "codegym"
+CONTROL = "cpu_only"
+"""Uses the machine and nothing of this project."""
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
@@ -92,7 +95,16 @@ class BareGuest:
         spec = self._workload.spec
         guest = self._sandbox.guest()
         guest.load(self._sandbox.compile(spec.source), spec.class_name, self._workload.config_json)
-        return Episode(guest.step, lambda result: result[1], guest.close)
+        return self._episode_of(guest)
+
+    def _episode_of(self, guest: Guest) -> Episode:
+        def fork() -> Episode:
+            image, other = guest.snapshot(), self._sandbox.guest()
+            assert image is not None
+            other.restore(image)
+            return self._episode_of(other)
+
+        return Episode(guest.step, lambda result: result[1], guest.close, fork=fork)
 
     @property
     def children(self) -> list[int]:

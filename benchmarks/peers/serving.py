@@ -31,9 +31,13 @@ def main() -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(app, log_level="critical", access_log=False, timeout_keep_alive=3600)
     config.load()
-    chosen = {"loop": str(config.get_loop_factory()), "http": config.http_protocol_class.__module__}
+    chosen = {"loop": _name(config.get_loop_factory()), "http": _name(config.http_protocol_class)}
     print(json.dumps({"port": listener.getsockname()[1], **chosen}), flush=True)
     uvicorn.Server(config).run(sockets=[listener])
+
+
+def _name(thing: Any) -> str:
+    return f"{thing.__module__}.{thing.__qualname__}"
 
 
 if __name__ == "__main__":

@@ -9,10 +9,12 @@ import pytest
 
 from benchmarks import env_runtime, report
 from benchmarks.machine import cpu_s
+from benchmarks.measures import unit_of
 from benchmarks.variants import VARIANTS, missing_packages
 from benchmarks.warehouse import CALLS, make_workload
 
-OWN = "codegym,codegym_guest,in_process,subprocess,oracle,verify_task,process_forked_warm"
+OURS = "codegym,codegym_guest,native,native_guest,by_image,by_replay,oracle,verify_task"
+OWN = f"{OURS},in_process,subprocess,process_forked_warm"
 
 
 def lines_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict]:
@@ -22,7 +24,7 @@ def lines_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict]:
 
 def test_a_quick_run_agrees_and_prints_whole_lines(capsys):
     """Every variant compares its observations with those of the class in plain CPython, or fails."""
-    lines = lines_of(capsys, "--quick", "--runs", "2", "--only", f"step,step_many,cold,verify,{OWN}")
+    lines = lines_of(capsys, "--quick", "--runs", "2", "--only", f"step,step_many,cold,fork,verify,{OWN}")
     first, loads = lines[0], [line for line in lines if line["measure"] == "load_average"]
     assert first["measure"] == "machine" and len(first["guest_hash"]) == 64
     assert {"cpu", "cores", "python", "wasmtime", "commit"} <= first.keys()
@@ -34,7 +36,7 @@ def test_a_quick_run_agrees_and_prints_whole_lines(capsys):
         assert line["runs"] == len(line["values"]) == 2
         assert min(line["values"]) <= line["value"] <= max(line["values"]) and line["value"] > 0
     compared = {(line["of"], line["variant"]) for line in measured if line["measure"] == "ratio"}
-    assert {("step_p50", "subprocess"), ("cold_episode", "in_process"), ("verify", "verify_task")} <= compared
+    assert {("step_p50", "subprocess"), ("cold_episode", "in_process"), ("verify_cpu", "verify_task")} <= compared
     assert not any(variant in ("codegym", "oracle") for _, variant in compared)
 
 
@@ -77,7 +79,7 @@ def test_a_missing_package_is_named_before_anything_runs(capsys, monkeypatch):
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones():
-    with pytest.raises(SystemExit, match="no measure or variant stpe; there are codegym"):
+    with pytest.raises(SystemExit, match="no measure or variant stpe; there are by_image"):
         env_runtime.main(["--only", "stpe"])
 
 
@@ -105,15 +107,24 @@ def test_ratios_are_medians_of_rounds_and_say_how_much_better_ours_is():
 
 
 def test_the_table_shows_goals_and_ratios(tmp_path, capsys):
-    values = {("step_p50", "codegym"): {0: 25.0}, ("step_p50", "http"): {0: 500.0}}
+    values = {
+        ("step_p50", "codegym"): {0: 25.0},
+        ("step_p50", "http"): {0: 500.0},
+        ("memory_100", "codegym"): {0: 2.0},
+        ("memory_1000", "codegym"): {0: 2.5},
+        ("memory_20", "subprocess"): {0: 20.0},
+    }
     path = tmp_path / "results.jsonl"
-    rows = [{"measure": "machine", "cpu": "any"}, *report.lines(values, {"step_p50": "us"})]
+    units = {name: unit_of(name) for name, _ in values}
+    rows = [{"measure": "machine", "cpu": "any"}, *report.lines(values, units)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert env_runtime.main(["--table", str(path)]) == 0
     table = capsys.readouterr().out
     assert "| step, p50 | 25 us | ≤ 30 us | yes |" in table
     assert "| step, against a plain HTTP server | 20x | ≥ 25x | no |" in table
-    assert "| `http` | 500 us (20x) |" in table
+    assert "| `codegym` | 25 us |  |  |  |  | 2.5 MB |" in table
+    assert "| `http` | 500 us (20x) |  |  |  |  |  |" in table
+    assert "| `subprocess` |  |  |  |  |  | 20 MB |" in table
 
 
 def test_a_process_that_is_gone_counts_with_those_waited_for():
