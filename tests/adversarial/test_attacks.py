@@ -1,9 +1,9 @@
 """Every attack ends as its row says, and every law of the sandbox holds while it is tried.
 
 The laws, for each row: it ends (fuel sees to that) and the host's process lives on; the same attack gives the
-same bytes again, played one by one, many in a call, or replayed; a call that trapped might as well never have
-been made; no verdict and nothing of the host is in the transcript; and the next, healthy episode in the same
-sandbox is the usual one.
+same bytes again, played one by one, many in a call, replayed, forked or restored; a call that trapped might
+as well never have been made; no verdict and nothing of the host is in the transcript; and the next, healthy
+episode in the same sandbox is the usual one.
 """
 
 import dataclasses
@@ -101,6 +101,7 @@ def test_an_attack_ends_as_its_row_says_and_breaks_no_law(attack, sandbox_with, 
     assert (outcome.ended, outcome.earned) == (attack.ended, attack.earned)
     assert play(sandbox, attack) == outcome
     assert_the_same_in_other_ways(sandbox, attack, outcome)
+    assert_a_fork_goes_on_alike(sandbox, attack, outcome)
     assert_a_trap_leaves_nothing(sandbox, attack, outcome)
     assert_it_keeps_secrets(outcome, host_words)
     assert play(sandbox_with(QUICK), HEALTHY) == healthy
@@ -175,6 +176,24 @@ def assert_the_same_in_other_ways(sandbox, attack: Attack, outcome: Outcome):
     if attack.travels:
         assert results == outcome.results
         assert (env.finished, env.reward, env.verdict) == (outcome.ended, outcome.earned, outcome.verdict)
+
+
+def assert_a_fork_goes_on_alike(sandbox, attack: Attack, outcome: Outcome):
+    """From the middle of the episode, a fork, a restored state and the episode itself end in the same way."""
+    half = len(attack.actions) // 2
+    before, after = attack.actions[:half], attack.actions[half:]
+    env = Env(sandbox, victim.spec(**attack.parts), victim.CONFIG)
+    results = [env.step(action) for action in before]
+    assert results == outcome.results[:half]
+    state, fork = env.clone_state(), env.fork()
+    for episode in (fork, env):
+        assert [episode.step(action) for action in after] == outcome.results[half:]
+        assert (episode.reward, episode.verdict) == (outcome.earned, outcome.verdict)
+    fork.close()
+    env.restore_state(state)
+    assert [env.step(action) for action in after] == outcome.results[half:]
+    assert (env.reward, env.verdict) == (outcome.earned, outcome.verdict)
+    env.close()
 
 
 def assert_a_trap_leaves_nothing(sandbox, attack: Attack, outcome: Outcome):

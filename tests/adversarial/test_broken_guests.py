@@ -13,6 +13,8 @@ import pytest
 import victim
 import wasmtime
 from attack import QUICK
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from codegym_jax.config import SandboxConfig
 from codegym_jax.envs.artefact import Artefact
@@ -174,6 +176,24 @@ def test_too_few_or_broken_replies_are_not_believed(sandbox_with, replies):
     env = patched(sandbox_with(QUICK), replies)
     results = env.step_many([victim.ADD, victim.ADD, victim.TOTAL])
     assert [result.observation for result in results] == ["5", "10", "10"]
+    env.close()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.binary(max_size=40)
+    | st.lists(st.binary(max_size=9) | st.sampled_from([b"\0ok", b"\1end", b"\2no"])).map(
+        lambda x: framed(*x)
+    )
+)
+def test_any_replies_give_as_many_results_as_calls(sandbox_with, replies):
+    env = patched(sandbox_with(QUICK), replies)
+    results = env.step_many([victim.ADD, victim.TOTAL, victim.RIGHT, victim.TOTAL])
+    assert len(results) == 4
+    assert env.finished
+    for result in results:
+        result.observation.encode()
+    assert results[-1].error is CallError.REFUSED
     env.close()
 
 
