@@ -36,7 +36,11 @@ def test_a_quick_run_agrees_and_prints_whole_lines(capsys):
         assert line["runs"] == len(line["values"]) == 2
         assert min(line["values"]) <= line["value"] <= max(line["values"]) and line["value"] > 0
     compared = {(line["of"], line["variant"]) for line in measured if line["measure"] == "ratio"}
-    assert {("step_p50", "subprocess"), ("cold_episode", "in_process"), ("verify_cpu", "verify_task")} <= compared
+    assert {
+        ("step_p50", "subprocess"),
+        ("cold_episode", "in_process"),
+        ("verify_cpu", "verify_task"),
+    } <= compared
     assert not any(variant in ("codegym", "oracle") for _, variant in compared)
 
 
