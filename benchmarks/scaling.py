@@ -7,8 +7,10 @@ closing, with fuel on. Each round runs every variant in turn, so that other load
 them alike. The control hashes blocks, for which Python gives the interpreter lock away: where the control
 does not scale, the machine had no second core to give.
 
-A rate is the median over the rounds. A speed-up is the median over the rounds of a variant's rate with all
-workers over its rate with one in the same round.
+Two rates, medians over the rounds. One is by the clock. The other leaves out the time for which a worker was
+ready to run but had no core, as the kernel counts it: what the rate would be if nobody else used the machine,
+but for shared caches. Waiting for the parent, for the interpreter lock or for memory stays in. A speed-up is
+the median over the rounds of a rate with all workers over that with one in the same round.
 """
 
 import argparse
@@ -16,10 +18,13 @@ import functools
 import hashlib
 import itertools
 import json
+import pathlib
 import statistics
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 from benchmarks.published_tasks import published_tasks
 from codegym_jax.envs.env import Env
@@ -33,8 +38,25 @@ HASHES_PER_JOB = 4
 WARM_UP_S = 1.0  # longer than one worker starts after another
 WARM_JOBS = 52  # as many as there are scripts: each is compiled once in each process
 
+_SCHEDULING = pathlib.Path("/proc/thread-self/schedstat")  # ns on a core, ns waiting for one, turns
+
 Script = tuple[EnvSpec, str, tuple[str, ...]]
 Job = Callable[[int], object]
+
+
+class Mark(NamedTuple):
+    """When a worker ended a job, and for how long it has waited for a core so far."""
+
+    worker: int
+    time_s: float
+    waited_s: float
+
+
+class Rates(NamedTuple):
+    """Jobs a second."""
+
+    by_clock: float
+    on_core: float
 
 
 def main() -> None:
@@ -53,15 +75,17 @@ def measure(episodes: int, runs: int, workers: int) -> Iterator[dict[str, object
     scripts = [_script(spec, task) for spec, task in published_tasks(_sandbox())]
     jobs: dict[str, Job] = {"episode": functools.partial(play, scripts), "control": hash_blocks}
     ways = {"processes": _over_processes, "threads": _over_threads}
-    rates: dict[tuple[str, str, int], list[float]] = {}
+    rates: dict[tuple[str, str, int], list[Rates]] = {}
     for _ in range(runs):
         for (kind, job), (way, run), count in itertools.product(jobs.items(), ways.items(), (1, workers)):
             rates.setdefault((kind, way, count), []).append(run(job, episodes, count))
-    for (kind, way, count), found in rates.items():
-        yield _line(kind, way, count, found, f"{kind}s/s")
-    for kind, way in itertools.product(jobs, ways):
-        pairs = zip(rates[kind, way, workers], rates[kind, way, 1], strict=True)
-        yield _line(kind, way, workers, [many / one for many, one in pairs], "times one worker")
+    for name in Rates._fields:
+        for (kind, way, count), found in rates.items():
+            yield _line(kind, name, way, count, [getattr(one, name) for one in found], f"{kind}s/s")
+        for kind, way in itertools.product(jobs, ways):
+            pairs = zip(rates[kind, way, workers], rates[kind, way, 1], strict=True)
+            speed_ups = [getattr(many, name) / getattr(one, name) for many, one in pairs]
+            yield _line(kind, name, way, workers, speed_ups, "times one worker")
 
 
 def play(scripts: Sequence[Script], index: int) -> float:
@@ -95,43 +119,50 @@ def _sandbox() -> Sandbox:
     return Sandbox()
 
 
-def _over_processes(job: Job, count: int, workers: int) -> float:
-    """Jobs a second in the pool, once all its workers are at work."""
-    results = parallel_map(functools.partial(_warm_or, job), range(-workers, count), workers=workers)
-    return _rate(results, count, workers)
+def _over_processes(job: Job, count: int, workers: int) -> Rates:
+    return _rates(parallel_map(functools.partial(_do, job), range(-workers, count), workers=workers), workers)
 
 
-def _over_threads(job: Job, count: int, workers: int) -> float:
+def _over_threads(job: Job, count: int, workers: int) -> Rates:
     with ThreadPoolExecutor(workers) as pool:
-        return _rate(pool.map(functools.partial(_warm_or, job), range(-workers, count)), count, workers)
+        return _rates(pool.map(functools.partial(_do, job), range(-workers, count)), workers)
 
 
-def _warm_or(job: Job, index: int) -> object:
-    """The job, but for the first items of each worker, which make it ready and wait for the others."""
+def _do(job: Job, index: int) -> Mark:
+    """The job; but the first item of each worker makes it ready, and waits for the others to be."""
     if index >= 0:
-        return job(index)
-    for one in range(WARM_JOBS):
-        job(one)
-    time.sleep(WARM_UP_S)
-    return None
+        job(index)
+    else:
+        for one in range(WARM_JOBS):
+            job(one)
+        time.sleep(WARM_UP_S)
+    waited_ns = int(_SCHEDULING.read_text(encoding="ascii").split()[1])
+    return Mark(threading.get_native_id(), time.monotonic(), waited_ns / 10**9)
 
 
-def _rate(results: Iterable[object], count: int, workers: int) -> float:
-    results = iter(results)
-    for _ in range(workers):
-        next(results)
-    start_s = time.perf_counter()
-    assert sum(1 for _ in results) == count
-    return count / (time.perf_counter() - start_s)
+def _rates(marks: Iterable[Mark], workers: int) -> Rates:
+    """The rates of all jobs after the first of each worker."""
+    marks = list(marks)
+    start_s = max(mark.time_s for mark in marks[:workers])
+    by_worker: dict[int, list[Mark]] = {}
+    for mark in sorted(marks, key=lambda mark: mark.time_s):
+        by_worker.setdefault(mark.worker, []).append(mark)
+    assert len(by_worker) == workers, "a worker had not started in time"
+    on_core = 0.0
+    for first, *others in by_worker.values():
+        last = others[-1]
+        on_core += len(others) / (last.time_s - first.time_s - (last.waited_s - first.waited_s))
+    return Rates((len(marks) - workers) / (max(mark.time_s for mark in marks) - start_s), on_core)
 
 
-def _line(kind: str, way: str, workers: int, found: Sequence[float], unit: str) -> dict[str, object]:
-    value = round(statistics.median(found), 3)
+def _line(
+    kind: str, rate: str, way: str, workers: int, found: Sequence[float], unit: str
+) -> dict[str, object]:
     return {
-        "benchmark": f"scaling_{kind}",
+        "benchmark": f"scaling_{kind}_{rate}",
         "variant": way,
         "workers": workers,
-        "value": value,
+        "value": round(statistics.median(found), 3),
         "unit": unit,
         "runs": len(found),
     }
