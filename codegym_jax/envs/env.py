@@ -135,11 +135,11 @@ class Env:
         """
         if self.finished:
             return self._guest.answer()
-        copy = self._guest.fork()
+        other = self._guest.fork()
         try:
-            return copy.answer()
+            return other.answer()
         finally:
-            copy.close()
+            other.close()
 
     def clone_state(self) -> EnvState:
         """The episode as it is now, to go back to here or in another process.

@@ -205,6 +205,11 @@ class Guest:
             raise HostFailure(f"no guest could be forked: {error}") from error
         return instance and Guest(self._sandbox, instance)
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether it may be called: it neither trapped nor was closed."""
+        return not self._dead
+
     def close(self) -> None:
         """Frees the guest's memory now; nothing may be called afterwards."""
         self._dead = True

@@ -50,7 +50,7 @@ HOSTILE = {
     "overflows": "import json\njson.loads('[' * 100000)",
     "fills": "d = {}\nwhile True: d[len(d)] = 'x' * 9999 + str(len(d))",
     "stays": "import sys, json\nsys.modules['mine'] = json.mine = [{}]\njson.mine *= 2\nreturn ''",
-    "clock": "import time, os, random\ntime.sleep(99)\nos.urandom(9)\nrandom.seed(9)\nreturn str(time.time())",
+    "clock": "import time, os, random\ntime.sleep(9)\nos.urandom(9)\nrandom.seed(9)\nreturn str(time.time())",
 }
 
 
