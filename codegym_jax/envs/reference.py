@@ -20,10 +20,10 @@ import wasmtime
 from wasmtime import component
 
 from codegym_jax.config import SandboxConfig
-from codegym_jax.envs.artefact import find_artefact
+from codegym_jax.envs.artefact import Artefact, find_artefact
 from codegym_jax.envs.canonical_abi import make_config
 from codegym_jax.envs.fused import load_compiled
-from codegym_jax.envs.runtime import EXPORTS, Instance, Runtime
+from codegym_jax.envs.runtime import EXPORTS, BrokenGuest, Instance, Runtime
 
 _TAKES_TEXT = {
     "compile": (True,),
@@ -43,6 +43,8 @@ _TRAPS = {
     "out of bounds memory access": wasmtime.TrapCode.MEMORY_OUT_OF_BOUNDS,
 }
 _TRAP_MARK = "wasm trap: "
+_BROKEN_MARKS = ("out of bounds of memory", "realloc return", "not aligned")
+"""In what wasmtime says where the guest names a place that cannot hold an argument or a reply."""
 
 
 class ComponentRuntime(Runtime):
@@ -52,17 +54,23 @@ class ComponentRuntime(Runtime):
     environment takes milliseconds longer than there, because the interface converts bytes one at a time.
     """
 
-    def __init__(self, limits: SandboxConfig, cache_dir: pathlib.Path | None = None):
+    def __init__(
+        self,
+        limits: SandboxConfig,
+        cache_dir: pathlib.Path | None = None,
+        artefact: Artefact | None = None,
+    ):
         """Loads the compiled component, compiling it first when this user has not done so yet.
 
         Args:
           limits: of every guest.
           cache_dir: where compiled guests are kept; the user's cache folder unless given.
+          artefact: a component; the one that the pinned guest was fused from unless given.
 
         Raises:
           ArtefactError: when the artefact is missing or damaged, or its compiled form cannot be kept.
         """
-        artefact = find_artefact("component")
+        artefact = artefact or find_artefact("component")
         self.guest_hash = artefact.wasm_sha256
         self._limits = limits
         self._engine = wasmtime.Engine(make_config(limits.stack_bytes))
@@ -104,10 +112,10 @@ class ComponentInstance(Instance):
             reply = function(self._store, *_typed(export, arguments))
             function.post_return(self._store)
         except wasmtime.WasmtimeError as error:
-            trap = _trap_behind(error)
-            if trap is None:
+            fault = _fault_of_the_guest(str(error))
+            if fault is None:
                 raise
-            raise trap from None
+            raise fault from None
         self._fuel_used += fuel - self._store.get_fuel()
         return reply
 
@@ -116,21 +124,23 @@ class ComponentInstance(Instance):
 
 
 class _ComponentTrap(wasmtime.Trap):
-    """A trap as a component tells it: in words, without a code."""
+    """A trap whose code is known from its text."""
 
     def __init__(self, text: str):
         super().__init__(text)
-        self._code = _TRAPS.get(text.removeprefix(_TRAP_MARK))
+        self._code = _TRAPS.get(text)
 
     @property
     def trap_code(self) -> wasmtime.TrapCode | None:
         return self._code
 
 
-def _trap_behind(error: wasmtime.WasmtimeError) -> _ComponentTrap | None:
-    """The trap that ended a component's call; None where the host failed. The last line tells."""
-    last_line = str(error).strip().rpartition("\n")[2].strip()
-    return _ComponentTrap(last_line) if last_line.startswith(_TRAP_MARK) else None
+def _fault_of_the_guest(text: str) -> wasmtime.Trap | BrokenGuest | None:
+    """What ended a component's call, which is told in words only; None where the host failed."""
+    _, is_trap, trap = text.strip().rpartition(_TRAP_MARK)
+    if is_trap:
+        return _ComponentTrap(trap)
+    return BrokenGuest(text) if any(mark in text for mark in _BROKEN_MARKS) else None
 
 
 class InProcessRuntime(Runtime):
