@@ -447,6 +447,12 @@ VERIFICATION = [
         "oracle_fails",
         solve='for _ in range(5): call("Observe")',
     ),
+    verification(
+        "a reward from outside",
+        "a reward that cannot be read is none",
+        "oracle_fails",
+        reward="return len(open('x').read())",
+    ),
     verification("any answer wins", "a wrong one is tried", "any_answer_wins", done=f"{_WIN}return 'yes'"),
     verification(
         "an answer equal to everything",

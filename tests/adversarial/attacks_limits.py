@@ -202,9 +202,17 @@ VERIFICATION = [
         "too_many_oracle_calls",
         solve='while True:\n    try: call("Total")\n    except Exception: pass',
     ),
+    verification("endless reward of the oracle", "it has earned nothing", "oracle_fails", reward=_SPIN),
+    verification(
+        "endless answer",
+        "the oracle earns nothing without it",
+        TOO_LONG,
+        done="self._done, self._reward = True, 1",
+        answer=_SPIN,
+    ),
     verification("huge oracle", "memory bounds every call", TOO_BIG, solve=_HUGE),
     verification(
-        "endless answer after Done",
+        "endless answer, later",
         "the oracle earns its reward before the answer is asked for",
         TOO_LONG,
         reset="self.asked = 0",
