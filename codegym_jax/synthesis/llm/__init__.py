@@ -1,0 +1,1 @@
+"""Environments, tests and oracles written by a language model, believed only as far as checked."""
