@@ -124,15 +124,18 @@ class LastingGuest:
         """Lets the environment's oracle play: the actions that it took, and what came back for each.
 
         Raises:
-          EnvError: when `solve` raised, ran into a limit, or made more than `max_calls` calls.
+          EnvError: when `solve` raised, ran into a limit, or made more than `max_calls` calls; the state is
+            then as if it had not been called.
           HostFailure: when the host failed.
         """
         burned = self._guest.fuel_used
         try:
             actions, told = self._solved(self._guest, max_calls)
         except GuestTrap as trap:
+            self._rebuild()
             raise EnvError(trap.error.value, f"solve: {trap.detail}") from trap
         except GuestError as error:
+            self._rebuild()
             reason = "too_many_oracle_calls" if str(error).startswith("_TooManyCalls") else "oracle_raised"
             raise EnvError(reason, str(error)) from error
         self._calls.append(GuestCall(actions, told, max_calls))
@@ -150,6 +153,7 @@ class LastingGuest:
             answer_json = self._guest.answer()
             json.loads(answer_json)
         except GuestTrap as trap:
+            self._rebuild()
             raise EnvError(trap.error.value, f"get_ref_answer: {trap.detail}") from trap
         except (GuestError, ValueError, RecursionError) as error:
             raise EnvError("answer_raised", str(error)) from error

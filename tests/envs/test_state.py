@@ -349,10 +349,25 @@ def test_asking_for_the_answer_changes_no_episode(sandbox):
     before = whole(env)
     assert [env.reference_answer_json() for _ in range(2)] == ["1", "1"]
     assert whole(env) == before
-    spinning = start(sandbox, answer="while True: pass")
-    with pytest.raises(EnvError, match="out_of_fuel"):
-        spinning.reference_answer_json()
-    assert spinning.step(act("Observe")).observation == "2"
+    spinning = start(sandbox, answer="while True: pass", done="self._done = True")
+    for action in (act("Observe"), act("Done", answer=1)):
+        with pytest.raises(EnvError, match="out_of_fuel"):
+            spinning.reference_answer_json()
+        spinning.step(action)
+    assert (spinning.observations[0], spinning.finished) == ("2", True)
+
+
+@pytest.mark.parametrize(
+    "solve",
+    ['call("Act")\nwhile True: pass', 'call("Act")\nraise KeyError', "for _ in range(99): call('Act')"],
+)
+def test_an_oracle_that_fails_leaves_the_episode_as_it_was(sandbox, way, solve):
+    env = start(sandbox, solve=solve)
+    take(env, GOOD)
+    before = whole(env)
+    with pytest.raises(EnvError):
+        env.run_oracle(50)
+    assert whole(env) == before
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="no list of open files to read")
