@@ -6,7 +6,8 @@ package touches it.
 
 The ABI for the world in `envs_wasm/wit/codegym.wit`: a string or list argument is copied into memory that
 `cabi_realloc` hands out and passed as (address, length); a reply comes back as the address of
-{address: u32, length: u32} and is released by `cabi_post_<name>`.
+{address: u32, length: u32} and is released by `cabi_post_<name>`. That of a guest made by componentize-py
+gives back all but the reply's own bytes; such a guest exports `free`.
 Source: https://github.com/WebAssembly/component-model/blob/main/design/mvp/CanonicalABI.md
 """
 
@@ -22,7 +23,8 @@ from codegym_jax.envs.runtime import EXPORTS, BrokenGuest
 
 WASM_PAGE_BYTES = 65_536
 
-_FUNCTIONS = (*EXPORTS, *(f"cabi_post_{name}" for name in EXPORTS), "cabi_realloc")
+_FREE = "free"
+_FUNCTIONS = (*EXPORTS, *(f"cabi_post_{name}" for name in EXPORTS), "cabi_realloc", _FREE)
 _MAX_FLAT_ARGUMENTS = 8
 _START_FUEL = 1_000_000_000  # instantiating runs a little code of the artefact itself
 _ALIGNMENT = 1
@@ -64,11 +66,12 @@ class ModuleInstance:
             found = _export(
                 self._context, ctypes.addressof(instance), name.encode(), len(name), ctypes.addressof(export)
             )
-            if not found:
+            if not found and name != _FREE:
                 raise wasmtime.WasmtimeError(f"the module does not export {name}")
-            address[name] = ctypes.addressof(export.of)
+            address[name] = ctypes.addressof(export.of) if found else None
         self._functions = {name: (address[name], address[f"cabi_post_{name}"]) for name in EXPORTS}
         self._realloc = address["cabi_realloc"]
+        self._free = address[_FREE]
         self._memory = address["memory"]
         self._stack_pointer = address["__stack_pointer"]
         self.memory_address = _memory_data(self._context, self._memory)
@@ -135,6 +138,9 @@ class ModuleInstance:
         reply = self._view[start : start + length].tobytes()
         values[0] = address
         self._invoke(release, 1)
+        if self._free:
+            values[0] = start
+            self._invoke(self._free, 1)
         _check(_get_fuel(self._context, self._fuel_address))
         self.call_fuel = fuel - self._fuel.value
         return reply
@@ -180,13 +186,14 @@ class ModuleInstance:
 
 
 def make_config(stack_bytes: int) -> wasmtime.Config:
-    """The engine's settings: fuel on, the Wasm stack bounded.
+    """The engine's settings: fuel on, the Wasm stack bounded, the same NaN on every kind of CPU.
 
     wasmtime aborts the process when `max_wasm_stack` exceeds its asynchronous stack, which only the raw
     bindings can set, so that one is raised first.
     """
     config = wasmtime.Config()
     config.consume_fuel = True
+    config.cranelift_nan_canonicalization = True
     c.wasmtime_config_async_stack_size_set(config.ptr(), 2 * stack_bytes)
     config.max_wasm_stack = stack_bytes
     config.memory_may_move = False

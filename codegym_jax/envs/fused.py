@@ -21,7 +21,7 @@ from codegym_jax.envs.canonical_abi import ModuleInstance, make_config
 from codegym_jax.envs.recycling import LentInstance, Recycler
 from codegym_jax.envs.runtime import Runtime
 
-_SETTINGS = "fuel-pinned"
+_SETTINGS = "fuel-pinned-nan"
 """Names what `make_config` sets: code compiled under other settings does not load."""
 
 

@@ -1,10 +1,11 @@
 """The guest's entry point for componentize-py: shuts the doors, warms up, and leaves an image to be taken."""
 
-import preload  # noqa: F401, I001  (first: it decides which form of datetime there is)
+import preload  # noqa: F401, I001  (first: it replaces the clock)
 
 import gc
 
 import exports
+import holes
 import outside
 import wit_world
 
@@ -21,7 +22,7 @@ class WitWorld(wit_world.WitWorld):
 
 
 _WARM_UP = """
-import json, gymnasium
+import collections, copy, json, gymnasium, random, re
 class WarmEnv(gymnasium.Env):
     finished, reward = False, 0.0
     def __init__(self, env_str=None):
@@ -29,7 +30,12 @@ class WarmEnv(gymnasium.Env):
     def reset(self, options={}):
         self.options = options
     def Get(self, x):
-        return json.dumps({"x": x, "options": self.options})
+        seeded, options = random.Random(7), list(self.options["a"])
+        seeded.shuffle(options)
+        drawn = seeded.choice(options), seeded.randint(1, 9), seeded.sample(options, 2), seeded.random()
+        counted = collections.Counter(re.findall(r"[a-z]+", "a b a")).most_common(1)
+        copied = copy.deepcopy({"x": x, "options": self.options})
+        return json.dumps(copied) + json.dumps([drawn, counted], indent=2, sort_keys=True)
     def step(self, action):
         try:
             call = json.loads(action)
@@ -60,3 +66,4 @@ outside.close()
 _warm_up()
 gc.collect()
 gc.freeze()  # what is in the image is never garbage, so no collection visits it
+_fillers = holes.fill()

@@ -34,12 +34,13 @@ def _encoded(text):
 
 
 def _raised(error):
+    # `str.__str__` makes a plain string of one whose class says what formatting it or asking its length does.
     try:
-        name = type.__dict__["__name__"].__get__(type(error))
+        name = str.__str__(type.__dict__["__name__"].__get__(type(error)))
     except BaseException:
         name = "Exception"
     try:
-        text = str(error)
+        text = str.__str__(str(error))
     except BaseException:
         text = ""
     return _RAISED + _encoded(f"{name}: {text}" if text else name)
@@ -111,7 +112,7 @@ def _record_steps(episode, max_calls):
         observation = ""
         try:
             result = step(action)
-            observation = _observation(result)
+            observation = _encoded(_observation(result)).decode()  # what `step` sends
         except Exception as error:
             observation = "Error: " + _raised(error)[1:].decode()
             raise

@@ -3,6 +3,12 @@
 Such a component is a bundle of core modules (CPython, libc, adapters, stubs) whose imports and exports
 are wired to one another by its instance and alias sections. Every import is resolved here to the
 (instance, export) that it stands for, names are made unique, and binaryen's `wasm-merge` links the modules.
+Its `wasm-opt` then makes constants of the hundreds of globals through which position-independent code finds
+its data and of the calls through tables that lead to one place.
+
+What an instance of the result can change is its linear memory, the memory's size, and one global, the stack
+pointer, which every call leaves as it found it; the host forks an episode by copying these three. The build
+stops when there is another mutable global or an instruction that changes a table or a segment.
 
 Only what componentize-py writes is understood: anything else stops with `FuseError`.
 Source: the component binary format,
@@ -10,14 +16,30 @@ https://github.com/WebAssembly/component-model/blob/main/design/mvp/Binary.md
 """
 
 import pathlib
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 _CORE_MODULE, _CORE_INSTANCE, _ALIAS, _CANON = 1, 2, 6, 8  # section ids of a component
-_IMPORT, _EXPORT, _CUSTOM = 2, 7, 0  # section ids of a core module
+_CUSTOM, _IMPORT, _GLOBALS, _EXPORT, _START = 0, 2, 6, 7, 8  # section ids of a core module
 _FUNC, _TABLE, _MEMORY, _GLOBAL = 0, 1, 2, 3  # sorts of a core export
+_END, _I32_CONST, _I64_CONST, _I32_ADD, _I64_ADD = 0x0B, 0x41, 0x42, 0x6A, 0x7C
 _HEADER_BYTES = 8
+_STACK_POINTER = "__stack_pointer"
+_PASSES = (
+    "--simplify-globals-optimizing",
+    "--directize",
+    "--inlining-optimizing",
+    "--duplicate-function-elimination",
+    "--remove-unused-module-elements",
+)
+_STATE_CHANGES = re.compile(
+    rb"\((table\.(?:set|grow|fill|copy|init)|elem\.drop|memory\.init|data\.drop|memory\.atomic)"
+)
+
+Tool = Callable[[str], list[str]]
+"""From the name of a tool of binaryen to the command that runs it."""
 
 
 class FuseError(Exception):
@@ -235,18 +257,40 @@ def _write_modules(component: _Component, folder: pathlib.Path) -> list[str]:
     return arguments
 
 
+def _exports(module: bytes) -> set[str]:
+    names = set()
+    for kind, section in _sections(module):
+        if kind == _EXPORT:
+            reader = _Reader(section)
+            for _ in range(reader.number()):
+                names.add(reader.name())
+                reader.byte(), reader.number()
+    return names
+
+
 def _public_names(component: _Component) -> dict[str, str]:
-    """Unique name -> name in the fused module, for the exports that the host uses."""
+    """Unique name -> name in the fused module, for the exports that the host uses.
+
+    `free` is libc's: a `cabi_post_...` gives back a reply's frame but not its bytes, so the host frees those.
+    """
     shared = next(
         index
         for index, instance in enumerate(component.instances)
         if instance.module is not None and instance.arguments and "env" not in instance.arguments
     )  # the module that owns memory and stack: every library imports them from it as "env"
-    public = {_unique(shared, name): name for name in ("memory", "__stack_pointer")}
+    public = {_unique(shared, name): name for name in ("memory", _STACK_POINTER)}
     for instance, name in component.lifted:
+        if "#" in name:  # componentize-py's own, for taking the image
+            continue
         public[_unique(instance, name)] = name
         public[_unique(instance, f"cabi_post_{name}")] = f"cabi_post_{name}"
     public[_unique(component.lifted[-1][0], "cabi_realloc")] = "cabi_realloc"
+    libc = next(
+        index
+        for index, instance in enumerate(component.instances)
+        if instance.module is not None and "__libc_free" in _exports(component.modules[instance.module])
+    )
+    public[_unique(libc, "free")] = "free"
     return public
 
 
@@ -255,26 +299,78 @@ def import_count(module: bytes) -> int:
     return sum(_Reader(section).number() for kind, section in _sections(module) if kind == _IMPORT)
 
 
-def fuse(component_path: pathlib.Path, module_path: pathlib.Path, wasm_merge: list[str]) -> None:
+def _skip_constant(reader: _Reader) -> None:
+    while (opcode := reader.byte()) != _END:
+        if opcode in (_I32_CONST, _I64_CONST):
+            reader.number()
+        elif opcode not in (_I32_ADD, _I64_ADD):
+            raise FuseError(f"a global's value has the unknown opcode {opcode:#x}")
+
+
+def mutable_globals(module: bytes) -> set[str]:
+    """The exported names of a core module's mutable globals; one that is not exported shows as its number.
+
+    Raises:
+      FuseError: when a global's value is more than a sum of constants.
+    """
+    numbers, names = [], {}
+    for kind, section in _sections(module):
+        reader = _Reader(section)
+        if kind == _GLOBALS:
+            for number in range(reader.number()):
+                reader.byte()
+                if reader.byte():
+                    numbers.append(number)
+                _skip_constant(reader)
+        elif kind == _EXPORT:
+            for _ in range(reader.number()):
+                name, sort, number = reader.name(), reader.byte(), reader.number()
+                if sort == _GLOBAL:
+                    names[number] = name
+    return {names.get(number, str(number)) for number in numbers}
+
+
+def _check_state(path: pathlib.Path, disassemble: list[str]) -> None:
+    """Makes sure that memory and stack pointer are all that an instance can change."""
+    module = path.read_bytes()
+    if import_count(module):
+        raise FuseError("the fused module still imports something")
+    if mutable_globals(module) != {_STACK_POINTER}:
+        raise FuseError(f"mutable globals other than the stack pointer: {mutable_globals(module)}")
+    if any(kind == _START for kind, _ in _sections(module)):
+        raise FuseError("the fused module has a start function")
+    with subprocess.Popen([*disassemble, str(path), "--all-features"], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if change := _STATE_CHANGES.search(line):
+                process.kill()
+                raise FuseError(f"the fused module changes more than its memory: {change[1].decode()}")
+    if process.returncode:
+        raise FuseError(f"wasm-dis ended with status {process.returncode}")
+
+
+def fuse(component_path: pathlib.Path, module_path: pathlib.Path, binaryen: Tool) -> None:
     """Writes the component at `component_path` as one core module without imports to `module_path`.
 
     Args:
       component_path: what `componentize-py componentize --stub-wasi` wrote.
       module_path: the result; intermediate files go into a folder beside it.
-      wasm_merge: the command that runs binaryen's `wasm-merge`.
+      binaryen: finds `wasm-merge`, `wasm-opt` and `wasm-dis`.
 
     Raises:
-      FuseError: when the component has an unknown shape, or the result still imports something.
-      subprocess.CalledProcessError: when `wasm-merge` fails.
+      FuseError: when the component has an unknown shape, or the result imports something or has state other
+        than its memory and stack pointer.
+      subprocess.CalledProcessError: when a tool fails.
     """
     component = _parse(component_path.read_bytes())
-    folder = module_path.parent / "fuse"
+    folder = module_path.with_suffix(".fuse")
     folder.mkdir(parents=True, exist_ok=True)
-    merged = folder / "merged.wasm"
+    merged, public_only, optimized = (folder / f"{name}.wasm" for name in ("merged", "public", "optimized"))
     modules = _write_modules(component, folder)
-    subprocess.run([*wasm_merge, *modules, "-o", str(merged), "--all-features"], check=True)
+    subprocess.run([*binaryen("wasm-merge"), *modules, "-o", str(merged), "--all-features"], check=True)
     public = _public_names(component)
-    fused = _rewrite(merged.read_bytes(), lambda module, name: (module, name), public.get)
-    if import_count(fused):
-        raise FuseError("the fused module still imports something")
-    module_path.write_bytes(fused)
+    public_only.write_bytes(_rewrite(merged.read_bytes(), lambda module, name: (module, name), public.get))
+    optimize = [*binaryen("wasm-opt"), str(public_only), "--all-features", *_PASSES, "-o", str(optimized)]
+    subprocess.run(optimize, check=True)
+    _check_state(optimized, binaryen("wasm-dis"))
+    optimized.replace(module_path)

@@ -7,7 +7,6 @@ nothing: a path that is overlooked here ends in a stub that traps.
 import _io
 import _thread
 import builtins
-import calendar
 import inspect
 import io
 import linecache
@@ -17,9 +16,9 @@ import posix
 import random
 import sys
 import threading
-import time
 import warnings
 
+import clock
 from exports import FORBIDDEN, OUT_OF_MEMORY, note_trouble
 
 RECURSION_LIMIT = 1000
@@ -109,50 +108,6 @@ def _close_files():
     sys.addaudithook(_fail_open)
 
 
-class _Clock:
-    """Time that passes only by being read: the same calls read the same times in every guest."""
-
-    start_ns = 1_577_836_800 * 10**9  # 2020-01-01T00:00:00Z
-    tick_ns = 10**6
-    now_ns = start_ns
-
-    @classmethod
-    def read(cls):
-        cls.now_ns += cls.tick_ns
-        return cls.now_ns
-
-    @classmethod
-    def sleep(cls, seconds):
-        if seconds < 0:
-            raise ValueError("sleep length must be non-negative")
-        cls.now_ns += int(seconds * 10**9)
-
-
-def _replace_clock():
-    def wall_ns():
-        return _Clock.read()
-
-    def running_ns():
-        return _Clock.read() - _Clock.start_ns
-
-    def seconds(read_ns):
-        return lambda: read_ns() / 10**9
-
-    for name in ("monotonic", "perf_counter", "process_time", "thread_time"):
-        setattr(time, f"{name}_ns", running_ns)
-        setattr(time, name, seconds(running_ns))
-    time.time_ns, time.time = wall_ns, seconds(wall_ns)
-    time.clock_gettime_ns = lambda clock: wall_ns() if clock == time.CLOCK_REALTIME else running_ns()
-    time.clock_gettime = lambda clock: time.clock_gettime_ns(clock) / 10**9
-    time.sleep = _Clock.sleep
-    gmtime, asctime, strftime = time.gmtime, time.asctime, time.strftime
-    time.gmtime = time.localtime = lambda seconds=None: gmtime(time.time() if seconds is None else seconds)
-    time.asctime = lambda moment=None: asctime(time.gmtime() if moment is None else moment)
-    time.ctime = lambda seconds=None: asctime(time.gmtime(seconds))
-    time.strftime = lambda form, moment=None: strftime(form, time.gmtime() if moment is None else moment)
-    time.mktime = lambda moment: float(calendar.timegm(moment))
-
-
 def _replace_randomness():
     """Every guest starts from the same state, and what asks the system for entropy gets a fixed stream."""
     seed_from = random.Random.seed
@@ -206,7 +161,7 @@ def close():
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
     _close_files()
-    _replace_clock()
+    clock.restart()
     _replace_randomness()
     _close_threads()
     _cap_recursion()

@@ -5,14 +5,18 @@ purpose: whatever talks to the outside world (socket, subprocess, asyncio, ctype
 """
 
 # ruff: noqa: F401, E402
-import __future__
-
 import sys
+
+import clock  # isort: split
+
+clock.install()
 
 sys.modules["_datetime"] = None  # the C module reads the system's clock, the Python one asks `time`
 import datetime  # isort: split
 
 del sys.modules["_datetime"]
+
+import __future__
 
 import _strptime
 import abc

@@ -66,7 +66,12 @@ CLOCK = [
         "import time, datetime\ntime.sleep(1e15)\nreturn str(datetime.datetime.now())",
         "Error: year must be in 1..9999, not 31690758",
     ),
-    tool("the clock's own data", "a stub", "import time\nreturn str(time.get_clock_info('time'))", OUTSIDE),
+    tool(
+        "the clock's own data",
+        "that of this clock",
+        "import time\nreturn str(time.get_clock_info('time'))",
+        "namespace(implementation='codegym', monotonic=True, adjustable=False, resolution=0.001)",
+    ),
     episode(
         "the clock over an episode",
         "readings count, not calls or waiting between them",

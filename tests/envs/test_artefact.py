@@ -8,6 +8,7 @@ import pytest
 from codegym_jax.envs.artefact import ArtefactError, default_cache_dir, find_artefact
 from codegym_jax.envs.sandbox import Sandbox
 from envs_wasm.python_guest.build import DIST, guest_sources
+from envs_wasm.python_guest.fuse import mutable_globals
 
 NAMES = ("guest", "component", "second")
 
@@ -32,6 +33,12 @@ def test_the_manifest_describes_the_artefact(name):
 
 def test_the_two_builds_differ():
     assert find_artefact("guest").wasm_sha256 != find_artefact("second").wasm_sha256
+
+
+@pytest.mark.parametrize("name", ["guest", "second"])
+def test_a_call_can_change_the_memory_and_the_stack_pointer_only(name):
+    """What a fork copies. That no instruction changes a table or a segment is checked by the build."""
+    assert mutable_globals(find_artefact(name).wasm()) == {"__stack_pointer"}
 
 
 def test_another_artefact_is_refused():

@@ -2,6 +2,7 @@
 
 import json
 import random
+from contextlib import suppress
 
 import pytest
 
@@ -24,6 +25,10 @@ FORBIDDEN = [
     "__import__('queue').Queue().get()",
     "input()",
 ]
+UNSPEAKABLE = """class S(str):
+  def __format__(self, form): raise ValueError
+  def __len__(self): raise ValueError
+"""
 
 
 def call(sandbox, body, argument="null", function="f"):
@@ -69,6 +74,7 @@ def test_seeded_random_numbers_are_those_of_every_python(sandbox):
         ("import numpy", "ModuleNotFoundError: No module named 'numpy' in the sandbox"),
         ("from json import *", "SyntaxError: import * only allowed at module level (<program>, line 2)"),
         ("class E(Exception):\n  def __str__(self): raise ValueError\nraise E()", "E"),
+        (f"{UNSPEAKABLE}raise type(S('E'), (Exception,), {{'__str__': lambda self: S('x')}})", "E: x"),
     ],
 )
 def test_what_a_program_raises_is_told_and_the_guest_lives(sandbox, body, message):
@@ -114,6 +120,13 @@ return repr((first, round(elapsed, 6), now, today, time.strftime("%Y")))"""
     assert call(sandbox, body) == expected + "datetime.date(2020, 1, 1), '2020')"
 
 
+def test_modules_that_keep_a_clock_keep_this_one(sandbox):
+    body = """import time, timeit
+assert time.get_clock_info("monotonic").resolution == time.clock_getres(time.CLOCK_MONOTONIC) == 0.001
+return repr(timeit.timeit("pass", number=9))"""
+    assert call(sandbox, body) == "0.001"
+
+
 @pytest.mark.parametrize(
     "expression",
     ["os.urandom(8)", "uuid.uuid4()", "secrets.token_hex(8)", "random.random()", "random.Random().random()"],
@@ -147,6 +160,35 @@ def test_the_module_imports_nothing(name):
 def test_every_guest_starts_from_the_same_bytes(sandbox):
     body = "import random\nreturn repr([hash('abc'), id(object()), set('abcdef'), random.random(), object()])"
     assert call(sandbox, body) == call(sandbox, body)
+
+
+def test_a_programs_objects_lie_together(sandbox):
+    """Strewn over the image's heap they would make most of its pages the guest's own."""
+    guest = sandbox.guest()
+    guest.run("kept = []\ndef f(a): kept.extend(str(n) for n in range(5000)); return ''", "f", "")
+    image = guest.snapshot()
+    assert image is not None
+    assert len(image.content) < 1 << 20
+
+
+def test_replies_leave_nothing_behind(sandbox):
+    guest, program = sandbox.guest(), "def f(a): return 'x' * 10**6"
+    before = guest.memory_bytes
+    for _ in range(20):
+        guest.run(program, "f", "")
+    assert guest.memory_bytes < before + 5 * 10**6
+
+
+@pytest.mark.parametrize(
+    "body", ["return a", "raise ValueError", "import json\nreturn json.dumps([a] * 9999)"]
+)
+def test_a_call_leaves_the_stack_as_it_found_it(sandbox, body):
+    """So a guest's state between two calls is its memory."""
+    guest = sandbox.guest()
+    before = guest.snapshot().stack_pointer
+    with suppress(GuestError):
+        guest.run(f"def f(a): {body}", "f", "x" * 100)
+    assert guest.snapshot().stack_pointer == before
 
 
 def test_what_one_guest_changes_no_other_guest_sees(sandbox):
