@@ -32,7 +32,8 @@ REWORDED = (
     (r"\b\w+\(\) argument \d+ (must be \w+, not \w+)", r"\1"),
     (r"(argument of type '\w+' is not) a container or iterable", r"\1 iterable"),
     # ... or less ...
-    (r"\b(?:integer|float) (?:(?:floor )?division|(?:division or )?modulo)(?: by zero)?", "division by zero"),
+    (r"\b(?:integer|float) (?:(?:floor )?division|modulo|division or modulo) by zero", "division by zero"),
+    (r"\bfloat modulo\b", "division by zero"),
     (r"\b(min|max)\(\) (?:arg is an empty sequence|iterable argument is empty)", r"\1() of nothing"),
     # ... and have hashable slices, so a dictionary refuses one for another reason.
     (r"KeyError: slice\(.*\)|TypeError: unhashable type: 'slice'", "a slice is no key"),
