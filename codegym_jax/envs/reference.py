@@ -50,7 +50,7 @@ _BROKEN_MARKS = ("out of bounds of memory", "realloc return", "not aligned")
 class ComponentRuntime(Runtime):
     """Instances of the unfused component, called through `wasmtime.component`. Threads may share it.
 
-    Its limits are those of the fast path, and its calls burn the same fuel but for a few units. Loading an
+    Its limits are those of the fast path, and its calls burn a few percent more fuel. Loading an
     environment takes milliseconds longer than there, because the interface converts bytes one at a time.
     """
 
