@@ -1,10 +1,11 @@
 # `make smoke` and `make test` need only Python 3.11+, make and a C library; each sets up `.venv` itself.
 PYTHON ?= python3
 RUN ?= runs/smoke
+MINUTES ?= 30
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup smoke test test-slow test-gpu lint lock guest clean
+.PHONY: help setup smoke test test-slow test-gpu lint lock guest native bench soak clean
 
 help:
 	@echo "make smoke       the whole pipeline on a CPU; RUN=runs/smoke names the output folder"
@@ -12,7 +13,10 @@ help:
 	@echo "make test-slow   the tests that take minutes"
 	@echo "make test-gpu    the tests that need an accelerator"
 	@echo "make lock        pin the newest allowed versions into requirements.lock"
-	@echo "make guest       rebuild the Wasm guest artefact (see BUILD.md)"
+	@echo "make bench       the sandbox beside its peers, as JSON lines; needs the extra \`bench\`"
+	@echo "make soak        half an hour of random episodes, traps and killed workers; MINUTES=30"
+	@echo "make guest       rebuild the Wasm guest artefacts (see BUILD.md)"
+	@echo "make native      rebuild the guest that is written in C"
 
 setup: $(VENV)/.installed
 
@@ -48,6 +52,15 @@ lock:
 
 guest: setup
 	$(BIN)/python -m envs_wasm.python_guest.build
+
+native: setup
+	$(BIN)/python -m envs_wasm.native.build
+
+bench: setup
+	$(BIN)/python -m benchmarks.env_runtime
+
+soak: setup
+	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES)
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache
