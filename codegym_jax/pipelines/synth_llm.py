@@ -109,8 +109,9 @@ def synthesize_with_llm(
       EndpointError: when the endpoint refuses every request.
       StoreError: when the store is damaged or in use.
     """
-    run = _Run(config, trials.Bench(sandbox, cache_dir, config), store, api_key)
-    asyncio.run(run.all(problems))
+    with asyncio.Runner() as runner:  # judging is no coroutine, so an interrupt ends it at once
+        run = _Run(config, trials.Bench(sandbox, cache_dir, config), store, api_key, runner)
+        run.all(problems)
     run.rejections.sort(key=lambda rejection: (rejection.subject, rejection.reason, rejection.detail))
     made = sorted(run.made, key=lambda one: one.spec.env_id)
     if made:
@@ -153,8 +154,11 @@ def summary(result: LlmResult) -> list[str]:
 class _Run:
     """The stages, and what is counted on the way."""
 
-    def __init__(self, config: LlmConfig, bench: trials.Bench, store: Path, api_key: str):
+    def __init__(
+        self, config: LlmConfig, bench: trials.Bench, store: Path, api_key: str, runner: asyncio.Runner
+    ):
         self._config = config
+        self._runner = runner
         self._bench = bench
         endpoint = Endpoint(config.endpoint, api_key)
         completions = CompletionStore(store)
@@ -166,25 +170,25 @@ class _Run:
         self.made: list[_Made] = []
         self.unfinished = 0
 
-    async def all(self, problems: Sequence[Problem]) -> None:
+    def all(self, problems: Sequence[Problem]) -> None:
         size = self._config.problems_per_wave
         try:
             for start in range(0, len(problems), size):
-                await self._wave(problems[start : start + size])
+                self._wave(problems[start : start + size])
         finally:
-            await self.client.close()
+            self._runner.run(self.client.close())
 
-    async def _wave(self, problems: Sequence[Problem]) -> None:
-        written = await self._environments(problems)
-        tested = await self._tests(written)
-        solved = await self._solvers(tested)
-        hard = await self._hard_tests(solved) if self._config.hard_tests else [()] * len(solved)
+    def _wave(self, problems: Sequence[Problem]) -> None:
+        written = self._environments(problems)
+        tested = self._tests(written)
+        solved = self._solvers(tested)
+        hard = self._hard_tests(solved) if self._config.hard_tests else [()] * len(solved)
         for (one, found), tasks in zip(solved, hard, strict=True):
             self._accept(one, found, tasks)
 
-    async def _environments(self, problems: Sequence[Problem]) -> list[drafts.Draft]:
+    def _environments(self, problems: Sequence[Problem]) -> list[drafts.Draft]:
         requests = [drafts.environment_request(self._config, problem) for problem in problems]
-        completions = await self._ask("environments", requests)
+        completions = self._ask("environments", requests)
         results: list[drafts.Draft | Rejection] = []
         for problem, completion in zip(problems, completions, strict=True):
             if isinstance(completion, Unanswered):
@@ -199,10 +203,8 @@ class _Run:
         self._count("environments", len(problems), refused)
         return [one for one in loaded if isinstance(one, drafts.Draft)]
 
-    async def _tests(self, written: list[drafts.Draft]) -> list[trials.Tested]:
-        batches = await self._ask_groups(
-            "tests", [drafts.tests_requests(self._config, draft) for draft in written]
-        )
+    def _tests(self, written: list[drafts.Draft]) -> list[trials.Tested]:
+        batches = self._ask_groups("tests", [drafts.tests_requests(self._config, draft) for draft in written])
         refused: list[Rejection] = []
         items, lines_of, whole = [], [], []
         for draft, completions in zip(written, batches, strict=True):
@@ -231,8 +233,8 @@ class _Run:
         self._count("tested environments", len(written), refused)
         return tested
 
-    async def _solvers(self, tested: list[trials.Tested]) -> list[tuple[trials.Tested, trials.Solved]]:
-        answers = await self._ask_groups(
+    def _solvers(self, tested: list[trials.Tested]) -> list[tuple[trials.Tested, trials.Solved]]:
+        answers = self._ask_groups(
             "solvers", [drafts.candidate_requests(self._config, one.draft) for one in tested]
         )
         refused: list[Rejection] = []
@@ -270,7 +272,7 @@ class _Run:
         self._count("solved environments", len(tested), refused)
         return solved
 
-    async def _hard_tests(self, solved: list[tuple[trials.Tested, trials.Solved]]) -> list[tuple[Task, ...]]:
+    def _hard_tests(self, solved: list[tuple[trials.Tested, trials.Solved]]) -> list[tuple[Task, ...]]:
         """The hard tasks of each; none where the model gave none."""
         known = [[test.config.config_json for test in one.tests] for one, _ in solved]
         requests = [
@@ -278,7 +280,7 @@ class _Run:
             for (one, _), lines in zip(solved, known, strict=True)
         ]
         items, tasks = [], {}
-        for index, completion in enumerate(await self._ask("hard tests", requests)):
+        for index, completion in enumerate(self._ask("hard tests", requests)):
             (one, found), lines = solved[index], set(known[index])
             configs, bad, lost = drafts.read_tests(one.draft, [completion], lines)
             self._note_unfinished([completion])
@@ -311,14 +313,12 @@ class _Run:
             refused = [Rejection(reason="no_tasks", subject=found.spec.env_id)]
         self._count("accepted environments", 1, refused)
 
-    async def _ask(self, label: str, requests: Sequence[Request]) -> list[Completion | Unanswered]:
+    def _ask(self, label: str, requests: Sequence[Request]) -> list[Completion | Unanswered]:
         with bar(f"asking for {label}", len(requests)) as progress:
-            return await self.client.ask_all(requests, progress.advance)
+            return self._runner.run(self.client.ask_all(requests, progress.advance))
 
-    async def _ask_groups(
-        self, label: str, groups: list[list[Request]]
-    ) -> list[list[Completion | Unanswered]]:
-        answers = iter(await self._ask(label, [request for group in groups for request in group]))
+    def _ask_groups(self, label: str, groups: list[list[Request]]) -> list[list[Completion | Unanswered]]:
+        answers = iter(self._ask(label, [request for group in groups for request in group]))
         return [[next(answers) for _ in group] for group in groups]
 
     def _judge(

@@ -32,8 +32,8 @@ class EndpointConfig:
     longest_wait_s: float = 60.0  # of these waits; an endpoint's own Retry-After may be longer
     max_failures: int = 8  # completions given up in a row; the endpoint is then taken to be down
     extra_json: str = "{}"
-    """Further fields of a request's body, such as `{"reasoning_effort": "low"}`; null leaves a field out,
-    as in `{"max_tokens": null, "max_completion_tokens": 8192, "temperature": null}`, which some models want."""
+    """Further fields of the body, such as `{"reasoning_effort": "low"}`; null leaves a field out,
+    as in `{"max_tokens": null, "max_completion_tokens": 8192, "temperature": null}`, as some models want."""
 
     def __post_init__(self) -> None:
         expected = "an http or https URL"

@@ -53,6 +53,8 @@ class Endpoint:
         self.attempts: Counter[str] = Counter()
         self.answered: Counter[str] = Counter()
         """Completions that were sent whole, by key: what a user would pay for."""
+        self.paid_tokens = 0
+        """Of those completions."""
         self.seen: list[Asked] = []
         self.most_at_a_time = 0
         self.too_early = 0
@@ -102,6 +104,7 @@ def _handler(endpoint: Endpoint) -> type[BaseHTTPRequestHandler]:
                 self._send(200, json.dumps(_completion(reply, body)), {})
                 with endpoint.lock:
                     endpoint.answered[asked.key] += 1
+                    endpoint.paid_tokens += reply.prompt_tokens + reply.completion_tokens
             elif reply.in_the_middle:
                 whole = json.dumps(_completion(Say("lost"), body)).encode()
                 self.send_response(200)

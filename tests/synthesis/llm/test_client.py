@@ -223,6 +223,38 @@ def test_an_endpoint_that_refuses_everything_ends_the_run(fault: Fail, tmp_path:
         assert endpoint.attempts.total() == 1
 
 
+def test_what_is_under_way_when_a_run_ends_is_kept_and_nothing_more_is_sent(tmp_path: Path):
+    arrived, go_on = threading.Event(), threading.Event()
+
+    def answer(asked: Asked) -> Say | Fail:
+        if asked.seed == 1:
+            return Fail(500)  # its next attempt would be the run's next request
+        arrived.set()
+        go_on.wait(timeout=60)
+        return echo(asked)
+
+    async def interrupted(config: EndpointConfig) -> None:
+        completions = CompletionStore(tmp_path)
+        client = Client(Endpoint(config, "secret"), completions, Ledger(BudgetConfig(), Usage()), config)
+        everything = asyncio.create_task(client.ask_all([request(index=index) for index in range(4)]))
+        await asyncio.to_thread(arrived.wait, 60)
+        everything.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await everything
+        ending = asyncio.create_task(client.close())
+        await asyncio.sleep(0)
+        go_on.set()
+        await ending
+
+    with serving(answer) as endpoint:
+        config = settings(endpoint.url, concurrency=2, first_wait_s=60.0, longest_wait_s=60.0)
+        asyncio.run(interrupted(config))
+        assert sorted(endpoint.attempts.values()) == [1, 1] and endpoint.answered.total() == 1
+    store = CompletionStore(tmp_path)
+    assert len(store) == 1 and store.get(request()) is not None
+    store.close()
+
+
 def test_tokens_and_money_are_counted(tmp_path: Path):
     budget = BudgetConfig(prompt_price=2.0, completion_price=8.0)
     ledgers: list[Ledger] = []

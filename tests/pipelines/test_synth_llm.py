@@ -1,0 +1,268 @@
+"""The LLM path from problems to a task set, against an endpoint that serves what a model might write."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from codegym_jax.config import DataConfig, SandboxConfig
+from codegym_jax.data.task_set import TaskSet
+from codegym_jax.envs.check import replay
+from codegym_jax.envs.codegym_format import read_rows
+from codegym_jax.envs.sandbox import Sandbox
+from codegym_jax.pipelines.synth_llm import LlmResult, synthesize_with_llm
+from codegym_jax.records import Rejection
+from codegym_jax.synthesis.llm.settings import BudgetConfig, EndpointConfig, LlmConfig
+from tests.synthesis.llm.loopback import Asked, Fail, Say, serving
+from tests.synthesis.llm.writer import BAD_SOLVERS, CASES, problem, write
+
+LIMITS = SandboxConfig(fuel_per_call=100_000_000)
+SOME = ("good", "counting", "unsolved")
+
+
+def config(url: str, budget: BudgetConfig | None = None, **changes) -> LlmConfig:
+    endpoint = EndpointConfig(
+        base_url=url, model="writer", concurrency=4, first_wait_s=0.002, longest_wait_s=0.01, timeout_s=30.0
+    )
+    defaults = {"max_tokens": 3_000, "workers": 1}
+    return LlmConfig(endpoint=endpoint, budget=budget or BudgetConfig(), **(defaults | changes))
+
+
+def synthesize(settings: LlmConfig, folder: Path, names: tuple[str, ...] = SOME) -> LlmResult:
+    return synthesize_with_llm(
+        [problem(name) for name in names],
+        settings,
+        sandbox=LIMITS,
+        data=DataConfig(heldout_environments=1, validation_configs=2, test_configs=3),
+        seed=0,
+        store=folder / "store",
+        out=folder / "task_set",
+        api_key="secret",
+    )
+
+
+def manifest(folder: Path) -> bytes:
+    """It holds the sha256 of every other file."""
+    return (folder / "task_set" / "manifest.json").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[LlmResult, Path]:
+    """A run over every case, with nothing in its way."""
+    folder = tmp_path_factory.mktemp("whole")
+    with serving(write) as endpoint:
+        return synthesize(config(endpoint.url), folder, tuple(CASES)), folder
+
+
+@pytest.fixture(scope="module")
+def some_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of an undisturbed run over some cases."""
+    folder = tmp_path_factory.mktemp("some")
+    with serving(write) as endpoint:
+        synthesize(config(endpoint.url), folder)
+        assert set(endpoint.attempts.values()) == {1}
+    return folder
+
+
+@pytest.fixture(scope="module")
+def some(some_folder: Path) -> bytes:
+    """What that run wrote."""
+    return manifest(some_folder)
+
+
+def test_the_funnel_counts_each_thing_once_with_its_reason(whole: tuple[LlmResult, Path]):
+    result, folder = whole
+    rows = {row["stage"]: row for row in result.funnel.rows()}
+    assert rows["environments"]["entered"] == len(CASES) == 23
+    assert rows["environments"]["reasons"] == {
+        "does_not_load": 2,  # raises, exits
+        "bad_class_name": 1,
+        "bad_format": 1,
+        "does_not_parse": 1,
+        "forbidden": 1,  # reads_files
+        "lacks_tag": 1,
+        "out_of_fuel": 1,  # hangs
+        "out_of_memory": 1,  # hoards
+        "request_refused": 1,
+        "too_few_tools": 1,
+        "truncated": 1,
+        "undocumented_tool": 1,
+    }
+    assert rows["test batches"]["entered"] == 20
+    assert rows["test batches"]["reasons"] == {"truncated": 1}
+    assert rows["tests"]["reasons"] == {
+        "disagrees_with_solution": 30,
+        "out_of_fuel": 30,
+        "solution_raises": 30,
+        "bad_config": 10,
+        "bad_config_keys": 1,
+        "duplicate": 3,  # the same line twice in each batch, and a bad one's twin in the other
+    }
+    assert rows["tested environments"]["entered"] == 10
+    assert rows["tested environments"]["reasons"] == {"few_tests": 4, "constant_answers": 1}
+    assert rows["solvers"]["entered"] == 50
+    assert rows["solvers"]["reasons"] == {name: 1 for name in BAD_SOLVERS} | {"wrong_answer": 11}
+    assert rows["solved environments"]["entered"] == 5
+    assert rows["solved environments"]["reasons"] == {"no_solver_passes": 1}
+    assert rows["tasks"]["reasons"] == {"any_answer_wins": 30}
+    assert rows["accepted environments"]["entered"] == 4
+    assert rows["accepted environments"]["reasons"] == {"no_tasks": 1}
+    assert result.environments == 3 and result.tasks == rows["tasks"]["left"] == 75
+    assert result.unfinished == 0 and result.stopped_because == ""
+    assert json.loads((folder / "store" / "funnel.json").read_text()) == result.funnel.rows()
+
+
+def test_every_rejection_is_on_record(whole: tuple[LlmResult, Path]):
+    result, folder = whole
+    lines = (folder / "store" / "rejections.jsonl").read_text().splitlines()
+    recorded = [Rejection(**json.loads(line)) for line in lines]
+    assert recorded == list(result.rejections)
+    counted = sum(sum(row["reasons"].values()) for row in result.funnel.rows())
+    assert len(recorded) == counted and all(rejection.subject for rejection in recorded)
+
+
+def test_what_was_accepted_is_a_task_set_that_replays(whole: tuple[LlmResult, Path]):
+    _, folder = whole
+    task_set = TaskSet.open(folder / "task_set")
+    assert list(task_set.specs) == [
+        "Own_counting__WarmDaysEnv", "Own_good__WarmSpellEnv", "Own_unchecked__WarmSpellEnv",
+    ]  # fmt: skip
+    sandbox = Sandbox(LIMITS)
+    for split in ("train", "validation_config", "test_config"):
+        task = task_set.source(split)[0]
+        spec = task_set.specs[task.env_id]
+        observations, reward = replay(sandbox, spec, task.config_json, task.oracle_actions)
+        assert reward == 1.0 and tuple(observations[:-1]) == task.oracle_observations[:-1]
+        assert 10 <= len(task.oracle_actions) <= 256
+    rows = list(read_rows(folder / "task_set" / "training_instance.jsonl"))
+    assert len(rows) == 75 and not any(isinstance(row, Rejection) for row in rows)
+    assert all(spec.license == "Apache-2.0" and spec.origin == "own" for spec in task_set.specs.values())
+    assert "(case: good)" in task_set.specs["Own_good__WarmSpellEnv"].statement
+
+
+def test_the_oracle_is_the_solver_that_saw_no_source(whole: tuple[LlmResult, Path]):
+    _, folder = whole
+    task_set = TaskSet.open(folder / "task_set")
+    source = task_set.specs["Own_good__WarmSpellEnv"].source
+    assert "days = int(re.search" in source and "temperature = int(call('ReadDay', day=day))" in source
+    features = task_set.features["Own_good__WarmSpellEnv"]
+    assert (features["solvers"], features["solvers_passed"]) == (10, 1)
+    assert features["tests"] == {"easy": 10, "hard": 10, "medium": 10}
+    assert task_set.features["Own_unchecked__WarmSpellEnv"]["answers_unchecked"] == 30
+    assert task_set.features["Own_good__WarmSpellEnv"]["answers_unchecked"] == 0
+
+
+FAULTS = (Fail(429, headers={"Retry-After": "0.01"}), Fail(500), Fail(), Fail(200, body='{"choices": ['))
+
+
+def test_a_failing_endpoint_changes_no_byte(some: bytes, tmp_path: Path):
+    """A burst of limits, errors, drops and garbage before every completion."""
+
+    def answer(asked: Asked) -> Say | Fail:
+        faults = int(asked.key[:8], 16) % (len(FAULTS) + 1)
+        return FAULTS[asked.attempt] if asked.attempt < faults else write(asked)
+
+    with serving(answer) as endpoint:
+        result = synthesize(config(endpoint.url), tmp_path)
+        assert set(endpoint.answered.values()) == {1}
+        assert endpoint.attempts.total() > 2 * len(endpoint.answered)
+    assert manifest(tmp_path) == some
+    for cause in ("rate_limited", "server_error", "dropped", "malformed"):
+        assert result.counts[f"failed_{cause}"] > 0
+
+
+@pytest.mark.parametrize(
+    ("tokens", "stage"),
+    [
+        pytest.param(20_000, "environments", marks=pytest.mark.slow),
+        (40_000, "solved environments"),
+    ],
+)
+def test_a_run_that_its_budget_stopped_goes_on_where_it_stopped(
+    tokens: int, stage: str, some: bytes, tmp_path: Path
+):
+    """The budgets end among the environments and among the solvers."""
+    with serving(write) as endpoint:
+        settings = config(endpoint.url, BudgetConfig(tokens=tokens), problems_per_wave=2)
+        first = synthesize(settings, tmp_path)
+        assert first.stopped_because.startswith("the budget is used up: ")
+        assert first.unfinished > 0 and first.spent.tokens <= tokens
+        assert first.funnel[stage].reasons["budget"] > 0
+        assert 0 < endpoint.paid_tokens == first.spent.tokens
+        paid = dict(endpoint.answered)
+        last = synthesize(config(endpoint.url), tmp_path)
+        assert last.counts["from_store"] >= len(paid) and last.unfinished == 0
+        assert set(endpoint.attempts.values()) == {1}
+    assert manifest(tmp_path) == some
+
+
+def test_with_everything_in_the_store_nothing_is_asked(some: bytes, some_folder: Path, tmp_path: Path):
+    """Neither the endpoint nor the number of workers or of problems at a time nor a budget changes a byte."""
+    shutil.copytree(some_folder / "store", tmp_path / "store")
+    settings = config("http://127.0.0.1:1/v1", BudgetConfig(tokens=1), workers=2, problems_per_wave=2)
+    result = synthesize(settings, tmp_path)
+    assert "answered" not in result.counts and manifest(tmp_path) == some
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from tests.pipelines.test_synth_llm import config, synthesize
+
+if __name__ == "__main__":
+    synthesize(config(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+def test_a_killed_run_goes_on_and_nothing_is_paid_for_twice(some: bytes, tmp_path: Path):
+    """The process dies when it has been answered 20 times and waits for more."""
+    enough = threading.Event()
+    counter = threading.Semaphore(20)
+
+    def answer(asked: Asked) -> Say | Fail:
+        if enough.is_set() or counter.acquire(blocking=False):
+            return write(asked)
+        enough.wait(timeout=120)
+        return Fail()  # nobody is there to hear it
+
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    lines = tmp_path / "store" / "completions.jsonl"
+    with serving(answer) as endpoint:
+        command = [sys.executable, str(program), endpoint.url, str(tmp_path)]
+        process = subprocess.Popen(command, env={"PYTHONPATH": ".", "PATH": "/usr/bin:/bin"})
+        while process.poll() is None and not (lines.exists() and lines.read_bytes().count(b"\n") == 20):
+            enough.wait(timeout=0.02)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        enough.set()
+        paid = dict(endpoint.answered)
+        assert sum(paid.values()) == 20
+        result = synthesize(config(endpoint.url), tmp_path)
+        assert result.unfinished == 0 and result.counts["from_store"] >= 20
+        assert set(endpoint.answered.values()) == {1}
+        assert all(endpoint.attempts[key] == 1 for key in paid)
+    assert manifest(tmp_path) == some
+
+
+def test_hard_configs_make_hard_tasks(tmp_path: Path):
+    with serving(write) as endpoint:
+        result = synthesize(config(endpoint.url, hard_tests=True), tmp_path, ("good", "counting"))
+    rows = {row["stage"]: row for row in result.funnel.rows()}
+    assert rows["hard test batches"]["entered"] == 2 and rows["hard tasks"]["left"] == 30
+    assert result.tasks == rows["tasks"]["left"] + 30
+    instances = (tmp_path / "task_set" / "training_instance.jsonl").read_text().splitlines()
+    rounds = [json.loads(line)["plugin_call_max_round"] for line in instances]
+    assert (rounds.count(512), rounds.count(256)) == (30, 45)
+
+
+def test_where_nothing_is_accepted_nothing_is_written(tmp_path: Path):
+    with serving(write) as endpoint:
+        result = synthesize(config(endpoint.url), tmp_path, ("broken", "truncated"))
+    assert result.folder is None and not (tmp_path / "task_set").exists()
+    assert result.counts == {"answered": 2, "truncated": 1}
