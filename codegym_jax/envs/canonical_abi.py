@@ -83,6 +83,9 @@ class ModuleInstance:
         self._size = self.memory_bytes
         self._values = (ctypes.c_uint64 * (2 * _MAX_FLAT_ARGUMENTS))()  # a value takes 16 bytes
         self._values_address = ctypes.addressof(self._values)
+        self._wanted = (ctypes.c_uint64 * (2 * 4))()  # old address, old size, alignment, size
+        self._wanted[4] = _ALIGNMENT
+        self._wanted_address = ctypes.addressof(self._wanted)
         self._fuel = ctypes.c_uint64()
         self._fuel_address = ctypes.addressof(self._fuel)
         self.call_fuel = 0
@@ -125,22 +128,25 @@ class ModuleInstance:
         """Calls an export, as `Instance.call` says."""
         _check(_set_fuel(self._context, fuel))
         function, release = self._functions[export]
-        flat: list[int] = []
+        values, count = self._values, 0
         for argument in arguments:
-            flat += (argument,) if isinstance(argument, int) else (self._copy_in(argument), len(argument))
-        values = self._values
-        for index, value in enumerate(flat):
-            values[2 * index] = value
-        self._invoke(function, len(flat) or 1)
-        address = values[0] & _WORD
-        start, length = _pair.unpack_from(self._view, self._inside(address, _pair.size))
+            if isinstance(argument, int):
+                values[2 * count] = argument
+                count += 1
+            else:
+                values[2 * count] = self._copy_in(argument)
+                values[2 * count + 2] = len(argument)
+                count += 2
+        self._invoke(function, self._values_address, count or 1)
+        place = self._inside(values[0] & _WORD, _pair.size)
+        start, length = _pair.unpack_from(self._view, place)
         self._inside(start, length)
         reply = self._view[start : start + length].tobytes()
-        values[0] = address
-        self._invoke(release, 1)
+        values[0] = place
+        self._invoke(release, self._values_address, 1)
         if self._free:
             values[0] = start
-            self._invoke(self._free, 1)
+            self._invoke(self._free, self._values_address, 1)
         _check(_get_fuel(self._context, self._fuel_address))
         self.call_fuel = fuel - self._fuel.value
         return reply
@@ -156,12 +162,11 @@ class ModuleInstance:
         return value
 
     def _copy_in(self, data: bytes) -> int:
-        values = self._values
-        values[0] = values[2] = 0
-        values[4] = _ALIGNMENT
-        values[6] = length = len(data)
-        self._invoke(self._realloc, 4)
-        address = self._inside(values[0] & _WORD, length)
+        wanted = self._wanted
+        wanted[0] = wanted[2] = 0
+        wanted[6] = length = len(data)
+        self._invoke(self._realloc, self._wanted_address, 4)
+        address = self._inside(wanted[0] & _WORD, length)
         self._view[address : address + length] = data
         return address
 
@@ -173,9 +178,10 @@ class ModuleInstance:
                 raise BrokenGuest(f"the guest names {length} bytes at {address}, outside its memory")
         return address
 
-    def _invoke(self, function: int, value_count: int) -> None:
-        _check(_call(self._context, function, self._values_address, value_count, self._trap_address))
-        if self._trap.value:
+    def _invoke(self, function: int, values_address: int, count: int) -> None:
+        error = _call(self._context, function, values_address, count, self._trap_address)
+        if error or self._trap.value:
+            _check(error)
             self._raise_trap()
 
     def _raise_trap(self) -> None:
@@ -205,21 +211,27 @@ def _check(error: int | None) -> None:
         raise wasmtime.WasmtimeError._from_ptr(ctypes.cast(error, ctypes.POINTER(c.wasmtime_error_t)))
 
 
-def _untyped(name: str, result: Any, *arguments: Any) -> Any:
+def _untyped(library: ctypes.CDLL, name: str, result: Any, *arguments: Any) -> Any:
     """A C function that takes addresses as plain numbers: converting typed pointers costs half a call."""
-    function = dll[name]
+    function = library[name]
     function.restype, function.argtypes = result, arguments
     return function
 
 
+_quick = ctypes.PyDLL(dll._name, handle=dll._handle)
+"""For what returns at once: letting other threads run would take longer than the call itself."""
 _POINTER, _SIZE, _TEXT = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p
-_instantiate = _untyped("wasmtime_instance_pre_instantiate", _POINTER, _POINTER, _POINTER, _POINTER, _POINTER)
-_export = _untyped("wasmtime_instance_export_get", ctypes.c_bool, _POINTER, _POINTER, _TEXT, _SIZE, _POINTER)
-_call = _untyped("wasmtime_func_call_unchecked", _POINTER, _POINTER, _POINTER, _POINTER, _SIZE, _POINTER)
-_set_fuel = _untyped("wasmtime_context_set_fuel", _POINTER, _POINTER, ctypes.c_uint64)
-_get_fuel = _untyped("wasmtime_context_get_fuel", _POINTER, _POINTER, _POINTER)
-_memory_data = _untyped("wasmtime_memory_data", _POINTER, _POINTER, _POINTER)
-_memory_size = _untyped("wasmtime_memory_data_size", _SIZE, _POINTER, _POINTER)
-_grow_memory = _untyped("wasmtime_memory_grow", _POINTER, _POINTER, _POINTER, ctypes.c_uint64, _POINTER)
-_get_global = _untyped("wasmtime_global_get", None, _POINTER, _POINTER, _POINTER)
-_set_global = _untyped("wasmtime_global_set", _POINTER, _POINTER, _POINTER, _POINTER)
+_instantiate = _untyped(
+    dll, "wasmtime_instance_pre_instantiate", _POINTER, _POINTER, _POINTER, _POINTER, _POINTER
+)
+_export = _untyped(
+    _quick, "wasmtime_instance_export_get", ctypes.c_bool, _POINTER, _POINTER, _TEXT, _SIZE, _POINTER
+)
+_call = _untyped(dll, "wasmtime_func_call_unchecked", _POINTER, _POINTER, _POINTER, _POINTER, _SIZE, _POINTER)
+_set_fuel = _untyped(_quick, "wasmtime_context_set_fuel", _POINTER, _POINTER, ctypes.c_uint64)
+_get_fuel = _untyped(_quick, "wasmtime_context_get_fuel", _POINTER, _POINTER, _POINTER)
+_memory_data = _untyped(_quick, "wasmtime_memory_data", _POINTER, _POINTER, _POINTER)
+_memory_size = _untyped(_quick, "wasmtime_memory_data_size", _SIZE, _POINTER, _POINTER)
+_grow_memory = _untyped(dll, "wasmtime_memory_grow", _POINTER, _POINTER, _POINTER, ctypes.c_uint64, _POINTER)
+_get_global = _untyped(_quick, "wasmtime_global_get", None, _POINTER, _POINTER, _POINTER)
+_set_global = _untyped(_quick, "wasmtime_global_set", _POINTER, _POINTER, _POINTER, _POINTER)

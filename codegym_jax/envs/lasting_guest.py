@@ -22,8 +22,12 @@ from codegym_jax.records import EnvSpec
 SOLVE_FUEL_FACTOR = 8
 """The oracle makes all its calls within one guest call, so it gets so many calls' fuel."""
 
-IMAGE_FUEL = 40_000_000
-"""Calls that burned this much, loading included, are not replayed where an image can be taken."""
+IMAGE_FUEL = 20_000_000
+"""Calls that burned this much, loading included, are not made again where an image can be taken.
+
+Making them again then takes about 4 ms; taking an image takes 0.6 ms, and going back to it 0.9. That is the
+faster way from 7 million on, but half a megabyte has to be kept, and of calls a few kilobytes.
+"""
 
 _MAX_DETAIL_CHARS = 2_000
 
@@ -94,13 +98,14 @@ class LastingGuest:
         self._checkpoint: Checkpoint | None = None
         if state is None:
             self._guest = self._load()
+            self._fuel_before = 0  # what made the state beyond what this guest has burned
             self.fuel_used = self._guest.fuel_used
             """What loading and the calls that made the state burned, about one unit per Wasm instruction."""
         else:
             self._calls += state.calls
             self._checkpoint = state.checkpoint
             self.fuel_used = state.fuel_used
-            self._guest = self._make_again()
+            self._replace_guest()
 
     def step(self, action: str) -> tuple[bool, str]:
         """One call of the environment's `step`: (it says that the episode has ended, what came back).
@@ -109,7 +114,13 @@ class LastingGuest:
           GuestTrap: when a limit ended it; the state is then as if the call had not been made.
           HostFailure: when the host failed.
         """
-        return self._step((action,))[0]
+        try:
+            result = self._stepped(self._guest, action)
+        except GuestTrap:
+            self._rebuild()
+            raise
+        self._add(GuestCall((action,), (result[1],)))
+        return result
 
     def step_many(self, actions: Sequence[str]) -> list[tuple[bool, str]]:
         """Calls of `step` in one call of the guest, until one says that the episode has ended.
@@ -118,7 +129,14 @@ class LastingGuest:
           GuestTrap: when a limit ended one, or all together; the state is then as if none had been made.
           HostFailure: when the host failed.
         """
-        return self._step(actions)
+        try:
+            results = self._stepped_many(self._guest, actions)
+        except GuestTrap:
+            self._rebuild()
+            raise
+        told = tuple([text for _, text in results])
+        self._add(GuestCall(tuple(actions[: len(told)]), told))
+        return results
 
     def solve(self, max_calls: int) -> tuple[list[str], list[str]]:
         """Lets the environment's oracle play: the actions that it took, and what came back for each.
@@ -128,7 +146,6 @@ class LastingGuest:
             then as if it had not been called.
           HostFailure: when the host failed.
         """
-        burned = self._guest.fuel_used
         try:
             actions, told = self._solved(self._guest, max_calls)
         except GuestTrap as trap:
@@ -138,8 +155,7 @@ class LastingGuest:
             self._rebuild()
             reason = "too_many_oracle_calls" if str(error).startswith("_TooManyCalls") else "oracle_raised"
             raise EnvError(reason, str(error)) from error
-        self._calls.append(GuestCall(actions, told, max_calls))
-        self.fuel_used += self._guest.fuel_used - burned
+        self._add(GuestCall(actions, told, max_calls))
         return list(actions), list(told)
 
     def answer(self) -> str:
@@ -186,7 +202,8 @@ class LastingGuest:
         """
         other = copy.copy(self)
         other._calls = self._calls.copy()
-        other._guest = (self._guest.fork() if self._guest.is_alive else None) or self._make_again()
+        guest = self._guest.fork() if self._guest.is_alive else None
+        other._replace_guest(guest)
         return other
 
     @property
@@ -216,32 +233,19 @@ class LastingGuest:
             raise EnvError("does_not_load", str(error)) from error
         return guest
 
-    def _step(self, actions: Sequence[str]) -> list[tuple[bool, str]]:
-        burned = self._guest.fuel_used
+    def _stepped(self, guest: Guest, action: str) -> tuple[bool, str]:
         try:
-            results = self._stepped(self._guest, actions)
-        except GuestTrap:
-            self._rebuild()
-            raise
-        told = tuple([text for _, text in results])
-        self._calls.append(GuestCall(tuple(actions[: len(told)]), told))
-        self.fuel_used += self._guest.fuel_used - burned
-        return results
+            ended, text = guest.step(action)
+        except GuestError as error:
+            ended, text = False, f"Error: {error}"
+        return ended, self._shorten(text)
 
-    def _stepped(self, guest: Guest, actions: Sequence[str]) -> list[tuple[bool, str]]:
-        outcomes: Sequence[tuple[bool, str] | GuestError]
-        if len(actions) == 1:
-            try:
-                outcomes = (guest.step(actions[0]),)
-            except GuestError as error:
-                outcomes = (error,)
-        else:
-            outcomes = guest.step_many(actions)
+    def _stepped_many(self, guest: Guest, actions: Sequence[str]) -> list[tuple[bool, str]]:
         return [
             (False, self._shorten(f"Error: {outcome}"))
             if isinstance(outcome, GuestError)
             else (outcome[0], self._shorten(outcome[1]))
-            for outcome in outcomes
+            for outcome in guest.step_many(actions)
         ]
 
     def _solved(self, guest: Guest, max_calls: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -254,11 +258,20 @@ class LastingGuest:
             return text
         return f"{text[: self._max_chars]}... [cut, {len(text)} characters in all]"
 
+    def _add(self, call: GuestCall) -> None:
+        self._calls.append(call)
+        self.fuel_used = self._fuel_before + self._guest.fuel_used
+
     def _rebuild(self) -> None:
         """Replaces the guest that a call has just ruined by one in the state of before that call."""
         self._guest.close()
-        self._guest = self._make_again()
+        self._replace_guest()
         self._save()  # who exhausts a guest once may do so again
+
+    def _replace_guest(self, guest: Guest | None = None) -> None:
+        """Goes on with a guest in the present state, made for this unless given."""
+        self._guest = guest or self._make_again()
+        self._fuel_before = self.fuel_used - self._guest.fuel_used
 
     def _save(self) -> None:
         """Takes an image, where the calls that only replaying can make again have become costly."""
@@ -282,10 +295,12 @@ class LastingGuest:
                 guest = self._load()
             for actions, told, max_oracle_calls in calls:
                 if max_oracle_calls:
-                    same = self._solved(guest, max_oracle_calls) == (actions, told)
+                    now = self._solved(guest, max_oracle_calls)
+                elif len(actions) == 1:
+                    now = actions, (self._stepped(guest, actions[0])[1],)
                 else:
-                    same = tuple([text for _, text in self._stepped(guest, actions)]) == told
-                if not same:
+                    now = actions, tuple([text for _, text in self._stepped_many(guest, actions)])
+                if now != (actions, told):
                     raise HostFailure(f"{self._spec.env_id}: a call that was made again gave something else")
         except (EnvError, GuestTrap, GuestError) as error:
             raise HostFailure(f"{self._spec.env_id}: a call that was made again failed: {error}") from error

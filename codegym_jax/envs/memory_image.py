@@ -103,7 +103,9 @@ class FreshMemory:
         instance.grow(image.memory_bytes)
         instance.stack_pointer = image.stack_pointer
         memory, content, position = instance.memory, memoryview(image.content), 0
-        self._undo(memory, undone)
+        for place in _places(undone):
+            fresh = self._memory[place].tobytes()  # shorter where the memory has grown, which was zeros
+            memory[place] = fresh.ljust(place.stop - place.start, b"\0")
         for place in _places(pages):
             length = place.stop - place.start
             memory[place] = content[position : position + length]
@@ -124,22 +126,22 @@ class FreshMemory:
     def undo(self, instance: ModuleInstance, written: np.ndarray) -> None:
         """Makes an instance whose memory never grew a fresh one again; `written` tells what it wrote."""
         instance.stack_pointer = self._stack_pointer
-        self._undo(instance.memory, written)
-
-    def _undo(self, memory: memoryview, pages: np.ndarray) -> None:
-        end = self.memory_bytes // PAGE_BYTES
-        for place in _places(pages[pages < end]):
-            memory[place] = self._memory[place]
-        for place in _places(pages[pages >= end]):
-            memory[place] = bytes(place.stop - place.start)
+        memory, fresh = instance.memory, self._memory
+        for place in _places(written):
+            memory[place] = fresh[place]
 
 
 def _places(pages: np.ndarray) -> Iterator[slice]:
-    """Where pages lie in the memory: adjacent ones together."""
-    first = np.flatnonzero(np.diff(pages.astype(np.int64), prepend=-2) != 1)
-    counts = np.diff(first, append=len(pages))
-    for page, count in zip(pages[first].tolist(), counts.tolist(), strict=True):
-        yield slice(page * PAGE_BYTES, (page + count) * PAGE_BYTES)
+    """Where pages lie in the memory, adjacent ones together."""
+    start = end = 0
+    for page in pages.tolist():  # NumPy takes twice as long over so few
+        if page != end:
+            if end > start:
+                yield slice(start * PAGE_BYTES, end * PAGE_BYTES)
+            start = page
+        end = page + 1
+    if end > start:
+        yield slice(start * PAGE_BYTES, end * PAGE_BYTES)
 
 
 def _written(instance: ModuleInstance) -> np.ndarray:
