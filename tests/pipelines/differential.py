@@ -130,6 +130,10 @@ def compare(paths: Paths, spec: EnvSpec, task: Task, *, in_process: bool = True)
     ):
         first = _play(paths.fast, spec, task, actions, batched=False)
         _check(comparison, task, first, f"fast, {name} batched", _play(paths.fast, spec, task, actions))
+        for found, how in zip(
+            _fork(paths.fast, spec, task, actions), ("forked", "after a fork"), strict=True
+        ):
+            _check(comparison, task, first, f"fast, {name} {how}", found)
         for found, how in _both_ways(paths.component, spec, task, actions):
             _check(comparison, task, first, f"component, {name} {how}", found)
         if name == "oracle":
@@ -166,6 +170,24 @@ def _play(
     try:
         results = env.step_many(actions) if batched else [env.step(action) for action in actions]
         return _transcript(env, [result.error for result in results])
+    finally:
+        env.close()
+
+
+def _fork(
+    sandbox: Sandbox, spec: EnvSpec, task: Task, actions: Sequence[str]
+) -> tuple[Transcript, Transcript]:
+    """Forks an episode halfway and ends it twice: first in the fork, then in the one that was forked."""
+    env = Env(sandbox, spec, task.config_json)
+    half = len(actions) // 2
+    try:
+        before = [result.error for result in env.step_many(actions[:half])]
+        other = env.fork()
+        try:
+            forked = _transcript(other, before + [one.error for one in other.step_many(actions[half:])])
+        finally:
+            other.close()
+        return forked, _transcript(env, before + [one.error for one in env.step_many(actions[half:])])
     finally:
         env.close()
 
