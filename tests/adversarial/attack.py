@@ -33,9 +33,10 @@ _TEXT = {
 }
 TRAPS = frozenset({TOO_LONG, TOO_BIG, TOO_DEEP, OUTSIDE})
 
-Seen = str | re.Pattern[str] | CallError | tuple[CallError, str]
+Seen = str | re.Pattern[str] | CallError | frozenset[CallError] | tuple[CallError, str]
 """What came back from an action: an observation (a tool's error, if it says "Error:"), a pattern of one where
-the build of the guest shows in it, an error whose text is fixed, or an error and its text."""
+the build of the guest shows in it, an error whose text is fixed, any of some such errors, or an error and its
+text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +153,9 @@ def differences(attack: Attack, results: Sequence[StepResult]) -> list[str]:
         match seen:
             case CallError():
                 error, text = seen, _TEXT[seen]
+            case frozenset():
+                error = result.error if result.error in seen else min(seen)
+                text = _TEXT[error]
             case (error, text):
                 pass
             case _:

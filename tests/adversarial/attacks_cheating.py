@@ -321,6 +321,20 @@ RESULTS = [
         "Error: X",
     ),
     tool(
+        "an exception whose text has methods of its own",
+        "its characters count, not its methods",
+        """
+        class Text(str):
+            def __bool__(self): raise ValueError
+            def __format__(self, form): raise ValueError
+        class X(BaseException):
+            def __str__(self): return Text("plain")
+        X.__name__ = Text("X")
+        raise X
+        """,
+        "Error: X: plain",
+    ),
+    tool(
         "an exception whose class has no name",
         "the name is asked of `type`, not of the class",
         """

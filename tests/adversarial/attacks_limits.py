@@ -3,7 +3,7 @@
 import re
 
 from attack import DEFAULT, ENDED, TOO_BIG, TOO_DEEP, TOO_LONG, episode, loading, tool, verification
-from victim import ACT, ADD, RIGHT, TOTAL
+from victim import ACT, ADD, RIGHT, TOTAL, call
 
 _SPIN = "while True: pass"
 _HUGE = "bytearray(1 << 30)"
@@ -250,6 +250,18 @@ MEMORY = [
         "self.kept = [bytearray(10**7) for _ in range(9)]",
         TOO_BIG,
         limits=DEFAULT,
+    ),
+    episode(
+        "60 MB in observations of 1 MB",
+        "the guest forgets what it has said",
+        [*[(ACT, "x" * 8192 + "... [cut, 1000000 characters in all]")] * 60, (TOTAL, "0")],
+        act="return 'x' * 10**6",
+    ),
+    episode(
+        "10 MB in actions of 64 KB",
+        "the guest forgets what it was told",
+        [*[(call("Act", value="x" * 60_000), "60000")] * 160, (TOTAL, "0")],
+        act="return str(len(value))",
     ),
     tool(
         "all of memory, once and again",

@@ -4,7 +4,7 @@ The guest imports nothing, so there is nothing to reach. What is held here is th
 outcome, and that nothing of the host shows in it.
 """
 
-from attack import OUTSIDE, loading, tool
+from attack import OUTSIDE, TRAPS, loading, tool
 
 _FILE_CLASS = "import _io\nf = next(c for c in _io._RawIOBase.__subclasses__() if c.__name__ == 'FileIO')\n"
 _BUILTIN = """
@@ -215,9 +215,9 @@ INTERPRETER = [
     ),
     tool(
         "every dict that can be found, emptied",
-        "what the interpreter then does ends in a trap",
+        "what the interpreter then does ends in a trap; in which, depends on the build",
         "import gc\nfor x in gc.get_objects():\n    if type(x) is dict: x.clear()",
-        OUTSIDE,
+        TRAPS,
     ),
     tool(
         "a hook on every audited event",

@@ -29,7 +29,7 @@ from attack import QUICK, TRAPS, Attack, Outcome, differences, play
 
 from codegym_jax.envs.check import replay, verify_task
 from codegym_jax.envs.env import Env, EnvError
-from codegym_jax.records import Rejection
+from codegym_jax.records import Rejection, Task
 
 TABLES = (
     attacks_limits,
@@ -131,6 +131,18 @@ def test_verification_rejects(attack, sandbox_with, healthy, host_words):
     assert first == second
     assert not any(word in first.detail for word in host_words)
     assert play(sandbox_with(QUICK), HEALTHY) == healthy
+
+
+def test_verification_accepts_what_is_only_odd(sandbox_with):
+    """An oracle whose tools answer in lone surrogates: its record holds what `step` sends, their escapes."""
+    solve = """
+        for _ in range(3): call("Act")
+        return call("Done", answer=12)
+        """
+    spec = victim.spec(act="return chr(0xD800)", solve=solve)
+    task = verify_task(sandbox_with(QUICK), spec, victim.CONFIG, min_calls=3, max_calls=9, max_answer_chars=9)
+    assert isinstance(task, Task), task
+    assert task.oracle_observations[0] == "\\ud800"
 
 
 def test_attackers_and_others_may_take_turns(sandbox_with, healthy):
