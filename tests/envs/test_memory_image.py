@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
+import os
 import pickle
 import random
+import resource
 import subprocess
 import sys
 import threading
@@ -40,7 +42,7 @@ class Env:
 """
 
 HOSTILE = {
-    "writes_wide": "l = [bytearray(4096) for _ in range(900)]\nreturn str(len(l))",
+    "writes_wide": "l = [bytearray(4096) for _ in range(250)]\nreturn str(len(l))",
     "grows": "l = bytearray(20 << 20)\nreturn str(len(l))",
     "patches": "import json, random, builtins, exports, sys\n"
     "json.loads = random.random = builtins.len = exports.step = sys.getrefcount\nreturn ''",
@@ -116,7 +118,7 @@ def test_an_instance_used_again_is_a_fresh_one_byte_for_byte(what):
         ("while True: pass", False),
         ("import json\njson.loads('[' * 100000)", False),
         ("return str(len(bytearray(20 << 20)))", False),  # its memory grew, which cannot be undone
-        ("return str(len([bytearray(4096) for _ in range(1200)]))", False),
+        ("return str(len([bytearray(4096) for _ in range(600)]))", False),
     ],
 )
 def test_what_trapped_or_grew_is_never_used_again(body, is_used_again):
@@ -287,3 +289,20 @@ def test_where_the_system_tells_nothing_every_page_counts_as_written(runtime, mo
     third = guest.fork()
     expected = said(guest, stream(8, 10))
     assert said(other, stream(8, 10)) == said(third, stream(8, 10)) == expected
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/pagemap"), reason="nothing to read, so nothing to fail")
+def test_no_room_for_an_open_file_costs_time_only(sandbox):
+    guest = loaded(sandbox)
+    said(guest, stream(7, 10))
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    next_file = os.open(os.devnull, os.O_RDONLY)
+    os.close(next_file)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (next_file, limits[1]))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            os.open("/proc/self/pagemap", os.O_RDONLY)
+        image, other = guest.snapshot(), guest.fork()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert image == guest.snapshot() == other.snapshot()
