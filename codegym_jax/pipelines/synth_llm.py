@@ -10,6 +10,7 @@ import contextlib
 import functools
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -31,9 +32,10 @@ from codegym_jax.synthesis.llm.funnel import Funnel
 from codegym_jax.synthesis.llm.ledger import Ledger, Usage
 from codegym_jax.synthesis.llm.settings import BudgetConfig, EndpointConfig, LlmConfig
 from codegym_jax.synthesis.llm.store import Completion, CompletionStore, Request
-from codegym_jax.synthesis.problems import Problem
+from codegym_jax.synthesis.problems import Problem, ProblemError
 
 ITEM_DEADLINE_S = 900.0  # host backstop for one environment; its fuel runs out long before
+_SAFE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
 HARD_MAX_ROUND = 512  # calls that an episode of a task of a hard config may make
 
 _STAGES = (
@@ -106,9 +108,11 @@ def synthesize_with_llm(
 
     Raises:
       ConfigError: when the package `openai` is missing.
+      ProblemError: when two problems share an id, or an id cannot name a file.
       EndpointError: when the endpoint refuses every request.
       StoreError: when the store is damaged or in use.
     """
+    _check_ids(problems)
     with asyncio.Runner() as runner:  # judging is no coroutine, so an interrupt ends it at once
         run = _Run(config, trials.Bench(sandbox, cache_dir, config), store, api_key, runner)
         run.all(problems)
@@ -355,6 +359,15 @@ class _Run:
     def _count(self, stage: str, entered: int, refused: Sequence[Rejection]) -> None:
         self.funnel[stage].count(entered, refused)
         self.rejections += refused
+
+
+def _check_ids(problems: Sequence[Problem]) -> None:
+    """Refuses before anything is paid for what the task set would refuse in the end."""
+    for code_id, count in Counter(problem.code_id for problem in problems).items():
+        if count > 1:
+            raise ProblemError(f"{count} problems share the id {code_id!r}; ids must be unique")
+        if not _SAFE_ID.fullmatch(code_id):
+            raise ProblemError(f"problem id {code_id!r} cannot name a file: use letters, digits, . _ -")
 
 
 def _features(config: LlmConfig, one: trials.Tested, found: trials.Solved) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from codegym_jax.envs.sandbox import Sandbox
 from codegym_jax.pipelines.synth_llm import LlmResult, synthesize_with_llm
 from codegym_jax.records import Rejection
 from codegym_jax.synthesis.llm.settings import BudgetConfig, EndpointConfig, LlmConfig
+from codegym_jax.synthesis.problems import ProblemError
 from tests.synthesis.llm.loopback import Asked, Fail, Say, serving
 from tests.synthesis.llm.writer import BAD_SOLVERS, CASES, problem, write
 
@@ -259,6 +261,24 @@ def test_hard_configs_make_hard_tasks(tmp_path: Path):
     instances = (tmp_path / "task_set" / "training_instance.jsonl").read_text().splitlines()
     rounds = [json.loads(line)["plugin_call_max_round"] for line in instances]
     assert (rounds.count(512), rounds.count(256)) == (30, 45)
+
+
+@pytest.mark.parametrize(
+    ("names", "words"), [(["good", "good"], "share the id 'Own_good'"), (["a/b"], "cannot name a file")]
+)
+def test_bad_ids_are_refused_before_anything_is_paid_for(names: list[str], words: str, tmp_path: Path):
+    problems = [replace(problem("good"), code_id=f"Own_{name}") for name in names]
+    with pytest.raises(ProblemError, match=words):
+        synthesize_with_llm(
+            problems,
+            config("http://127.0.0.1:1/v1"),
+            sandbox=LIMITS,
+            data=DataConfig(),
+            seed=0,
+            store=tmp_path / "store",
+            out=tmp_path / "task_set",
+            api_key="",
+        )
 
 
 def test_where_nothing_is_accepted_nothing_is_written(tmp_path: Path):

@@ -119,6 +119,8 @@ def read_environment(problem: Problem, completion: Completion) -> Draft | Reject
         return refused(error.reason, error.detail)
     except FormatError as error:
         return refused("bad_format" if _parses(completion) else "does_not_parse", str(error))
+    except RecursionError:
+        return refused("does_not_parse", "nested too deeply")
     name = spec.class_name
     if not (name.isascii() and name.isalpha() and name.endswith("Env") and len(name) < _MAX_CLASS_NAME_CHARS):
         return refused("bad_class_name", name[:200])
@@ -185,7 +187,7 @@ def read_candidate(draft: Draft, completion: Completion | Unanswered) -> EnvSpec
         )
     except Unusable as error:
         return Rejection(reason=error.reason, detail=error.detail, subject=spec.env_id)
-    except FormatError as error:  # such as an `ast.unparse` that deep nesting defeats
+    except (FormatError, RecursionError) as error:  # syntax trees can be too deep to be written down
         return Rejection(reason="does_not_parse", detail=str(error), subject=spec.env_id)
     faults = verify_environment(solved)
     return faults[0] if faults else solved

@@ -8,6 +8,7 @@ from typing import Any
 
 import jinja2
 
+from codegym_jax.synthesis.llm.reading import encodable
 from codegym_jax.synthesis.llm.source import documented_tools
 
 ENVIRONMENT, TESTS, HARD_TESTS, SOLVE = NAMES = ("environment", "tests", "hard_tests", "solve")
@@ -37,7 +38,7 @@ def prompt(name: str, **values: Any) -> Prompt:
     if name == SOLVE:
         values["example_tools"] = documented_tools(example("environment.py.txt"), "WarmSpellEnv")
     text = _templates().get_template(f"{name}.j2").render(values)
-    return Prompt(text=text, template=f"{name}@{versions()[name]}")
+    return Prompt(text=encodable(text), template=f"{name}@{versions()[name]}")
 
 
 def example(file: str) -> str:

@@ -9,7 +9,8 @@ from codegym_jax.synthesis.llm.store import Completion
 
 LEVELS = ("easy", "medium", "hard")
 _FENCE = re.compile(r"\A\s*```[\w+-]*[ \t]*\n(.*?)\n?```\s*\Z", re.DOTALL)
-_LINE = re.compile(r"[-*\d.)\s]*(?:(easy|medium|hard)[:\s]+)?(\w+)@(\{.*\})\s*\Z", re.IGNORECASE)
+# Possessive, so that no line of a hostile writer takes long to refuse.
+_LINE = re.compile(r"[-*\d.)\s]*+(?:(easy|medium|hard)[:\s]++)?(\w++)@(\{.*\})\Z", re.IGNORECASE)
 
 
 class Unusable(Exception):
@@ -39,13 +40,18 @@ def tagged(completion: Completion, tag: str) -> str:
     """
     if completion.is_truncated:
         raise Unusable("truncated", f"after {completion.completion_tokens} tokens")
-    text = completion.text.replace("\r\n", "\n").replace("\r", "\n").rpartition("</think>")[2]
+    text = encodable(completion.text).replace("\r\n", "\n").replace("\r", "\n").rpartition("</think>")[2]
     before, closed, _ = text.rpartition(f"</{tag}>")
     _, opened, inner = before.rpartition(f"<{tag}>")
     if not closed or not opened or not inner.strip():
         raise Unusable("lacks_tag", f"no <{tag}>...</{tag}>")
     fenced = _FENCE.match(inner)
     return (fenced[1] if fenced else inner).strip("\n") + "\n"
+
+
+def encodable(text: str) -> str:
+    """A text without lone surrogates, which neither a file nor a request can hold."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def config_lines(text: str, class_name: str) -> list[Config | Unusable]:
@@ -65,7 +71,7 @@ def config_lines(text: str, class_name: str) -> list[Config | Unusable]:
 
 
 def _config(line: str, class_name: str) -> Config:
-    match = _LINE.match(line)
+    match = _LINE.match(line.strip())
     if match is None or match[2] != class_name:
         raise Unusable("bad_config", f"expected <level> {class_name}@{{...}}, got {line[:200]!r}")
     try:

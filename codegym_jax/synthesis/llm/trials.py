@@ -183,7 +183,10 @@ def same(expected: Any, given: Any) -> bool:
     if isinstance(expected, int | float) and isinstance(given, int | float):
         if isinstance(expected, int) and isinstance(given, int):
             return expected == given
-        return math.isclose(expected, given, rel_tol=_RELATIVE_TOLERANCE, abs_tol=_RELATIVE_TOLERANCE)
+        try:
+            return math.isclose(expected, given, rel_tol=_RELATIVE_TOLERANCE, abs_tol=_RELATIVE_TOLERANCE)
+        except OverflowError:  # an integer beyond every float
+            return False
     if isinstance(expected, list) and isinstance(given, list):
         return len(expected) == len(given) and all(map(same, expected, given))
     if isinstance(expected, dict) and isinstance(given, dict):
@@ -217,7 +220,7 @@ def _solution_answer(bench: Bench, draft: Draft, config_json: str) -> str | None
         raise EnvError(f"solution_{trap.error.value}", trap.detail) from trap
     except GuestError as error:
         raise EnvError("solution_raises", str(error)) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise EnvError("solution_raises", f"no JSON: {error}") from error
     finally:
         guest.close()

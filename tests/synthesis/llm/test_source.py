@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codegym_jax.synthesis.llm.drafts import read_environment
+from codegym_jax.records import EnvSpec, Rejection
+from codegym_jax.synthesis.llm.drafts import Draft, read_candidate, read_environment
 from codegym_jax.synthesis.llm.reading import Config, Unusable, config_lines, tagged
 from codegym_jax.synthesis.llm.source import documented_tools, signature_of, with_solver
 from codegym_jax.synthesis.llm.store import Completion
@@ -108,6 +109,7 @@ def test_a_solver_that_could_reach_the_data_is_refused(line: str):
         ("def solve(self)", "does_not_parse"),
         ("\0", "does_not_parse"),
         ("(" * 5_000 + ")" * 5_000, "does_not_parse"),
+        (f"x = {'a + ' * 20_000}a", "does_not_parse"),
     ],
 )
 def test_what_is_no_solver_is_refused(answer: str, reason: str):
@@ -143,6 +145,22 @@ def test_a_missing_tag_is_told(text: str):
         tagged(written(text), "env")
     with pytest.raises(Unusable, match="truncated"):
         tagged(written(f"<env>x</env>{text}", finish_reason="length"), "env")
+
+
+def test_a_solver_too_deep_to_be_written_down_is_refused():
+    found = read_environment(problem("good"), written(f"<task>t</task><env>{ENVIRONMENT}</env>"))
+    assert isinstance(found, Draft)
+    for terms in (300, 900, 3_000):
+        deep = f"<answer>def solve(self):\n    return {'a + ' * terms}a\n</answer>"
+        candidate = read_candidate(found, written(deep))
+        assert isinstance(candidate, EnvSpec) or candidate.reason == "does_not_parse"
+    assert isinstance(candidate, Rejection)
+
+
+@pytest.mark.parametrize("line", ["1" * 30_000, "easy " * 6_000, "A" * 30_000, "A@{" + "} " * 15_000 + "x"])
+def test_no_line_takes_long_to_refuse(line: str):
+    (found,) = config_lines(line, "AEnv")
+    assert isinstance(found, Unusable)
 
 
 def test_config_lines_may_be_numbered_and_unlabelled():

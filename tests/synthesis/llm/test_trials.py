@@ -89,6 +89,7 @@ def test_prompts_are_versioned_by_template_and_example():
         (0.1 + 0.2, 0.3, True),
         (10**20, 10**20 + 1, False),
         (1.0, 1.1, False),
+        (10**400, 1.5, False),
         (True, 1, False),
         (True, True, True),
         (False, True, False),
