@@ -8,7 +8,7 @@ What a killed worker was at is invalid: it is tried again, and must then be righ
 
 Prints a line every half minute, and at the end one JSON line. The exit status is 1 when an episode was wrong
 or lost, when a worker failed for another reason than being killed, or when something grew beyond its
-allowance (`soak_watch`).
+allowance (`soak_watch`); it is 2 when there is no such task set, or it was made on another guest.
 """
 
 import argparse
@@ -29,6 +29,7 @@ from typing import Any
 from benchmarks.published_tasks import published_tasks
 from benchmarks.soak_episodes import LIMITS, Outcome, Stage, attempt, difference, make_plan, referee
 from benchmarks.soak_watch import Watch
+from codegym_jax.config import ConfigError, UserError
 from codegym_jax.data.task_set import TaskSet
 from codegym_jax.envs.codegym_format import load_environment
 from codegym_jax.envs.pool import WorkerFailure, parallel_map
@@ -55,7 +56,11 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--task-set", type=pathlib.Path, help="play tasks of this folder too")
     options = parser.parse_args()
-    stage = make_stage(options.seed, options.task_set)
+    try:
+        stage = make_stage(options.seed, options.task_set)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
     soak = Soak(stage, options.workers, options.seed)
     soak.run(60 * options.minutes)
     summary = soak.summary()
@@ -65,10 +70,18 @@ def main() -> int:
 
 
 def make_stage(seed: int, task_set: pathlib.Path | None) -> Stage:
-    """The published tasks, and a random choice of a task set's."""
-    tasks: list[tuple[EnvSpec, Task]] = published_tasks(Sandbox(LIMITS))
+    """The published tasks, and a random choice of a task set's.
+
+    Raises:
+      ConfigError: when the task set was verified on another guest, whose sets have another order.
+    """
+    sandbox = Sandbox(LIMITS)
+    tasks: list[tuple[EnvSpec, Task]] = published_tasks(sandbox)
     if task_set is not None:
         opened = TaskSet.open(task_set)
+        made_on = opened.manifest.get("guest_hash")
+        if made_on != sandbox.guest_hash:
+            raise ConfigError(f"{task_set} was made on guest {made_on}, expected {sandbox.guest_hash}")
         more = [task for split in opened.counts for task in opened.source(split)]
         chosen = random.Random(f"{seed}/tasks").sample(more, min(_MAX_TASKS, len(more)))
         tasks += [(opened.specs[task.env_id], task) for task in chosen]
