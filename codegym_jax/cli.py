@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import os
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ EXAMPLES = """examples:
   codegym run configs/smoke_cpu.py --run runs/smoke          every stage, resumes where it stopped
   codegym run configs/smoke_cpu.py --run runs/b --set seed=1 train.steps=20
   codegym synth configs/smoke_cpu.py                         coding problems to a verified task set
+  codegym synth-llm --help                                   the same by a language model
   codegym verify envs/*.py --tasks rows.jsonl --json out.json
   codegym check-env envs/Own_1__MyEnv.py --tasks rows.jsonl  what its author wants to know
   codegym replay runs/smoke                                  re-execute every stored episode
@@ -25,6 +27,16 @@ CHECK_ENV_EXAMPLES = """examples:
   codegym check-env Own_1__MyEnv.py --tasks rows.jsonl --json | jq .conclusion
 
 exit code: 0 accepted, perhaps with warnings; 1 refused; 2 a file or a config could not be read
+"""
+
+
+SYNTH_LLM_EXAMPLES = """examples:
+  codegym synth-llm --base-url http://localhost:8000/v1 --model mine --store runs/llm --out task_sets/mine
+  codegym synth-llm ... --problems 100 --dry-run        how many requests that is, and their cost at most
+  codegym synth-llm ... --prices 2.0 8.0 --budget 25    per million tokens in and out; stops below 25
+
+The same command goes on after a stop or a kill, and asks for no completion twice. The API key is read from
+OPENAI_API_KEY.
 """
 
 
@@ -70,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     experiment("run", "Every stage: synthesize, warm-start, reinforce, evaluate, replay, report.", _run)
     synth = experiment("synth", "Coding problems to a verified task set.", _synth, run=False)
     synth.add_argument("--out", type=pathlib.Path, help="also copy the task set to this new folder")
+    _add_synth_llm(commands)
     experiment("sft", "Warm-start the policy on oracle episodes.", _sft)
     experiment("train", "Improve the warm-started policy by reinforcement learning.", _train)
     evaluate = experiment("eval", "Success on held-out tasks, greedy and sampled.", _evaluate)
@@ -119,6 +132,47 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_synth_llm(commands) -> None:
+    summary = "Coding problems to a task set by a language model behind an OpenAI-compatible endpoint."
+    command = commands.add_parser(
+        "synth-llm",
+        help=summary,
+        description=summary,
+        epilog=SYNTH_LLM_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument(
+        "--base-url", required=True, help="of the endpoint, such as http://localhost:8000/v1"
+    )
+    command.add_argument("--model", required=True, help="its name there")
+    command.add_argument(
+        "--store", type=pathlib.Path, required=True, help="where completions are kept for ever"
+    )
+    command.add_argument("--out", type=pathlib.Path, required=True, help="the folder of the task set")
+    command.add_argument(
+        "--sources",
+        nargs="+",
+        default=["humaneval", "codeio"],
+        choices=("humaneval", "codeio"),
+        help="of problems",
+    )
+    command.add_argument("--problems", type=int, default=160, help="of each source, at most (default 160)")
+    command.add_argument("--seed", type=int, default=0, help="of the choice of problems and the splits")
+    command.add_argument("--hard", action="store_true", help="ask for hard configs too")
+    command.add_argument(
+        "--concurrency", type=int, default=32, help="requests under way at a time (default 32)"
+    )
+    command.add_argument(
+        "--prices", nargs=2, type=float, default=(0.0, 0.0), metavar=("IN", "OUT"), help="per million tokens"
+    )
+    command.add_argument(
+        "--budget", type=float, default=0.0, help="what the whole store may cost; 0 is no limit"
+    )
+    command.add_argument("--extra-json", default="{}", help="further fields of every request's body")
+    command.add_argument("--dry-run", action="store_true", help="ask nothing; say what would be asked")
+    command.set_defaults(call=_synth_llm)
+
+
 def cache_dir() -> pathlib.Path:
     """Where compiled guests, compiled programs and task sets are kept between runs."""
     from codegym_jax.envs.artefact import default_cache_dir
@@ -156,6 +210,44 @@ def _synth(options: argparse.Namespace) -> int:
 
     folder = synthesize(config, cache_dir())
     print(f"task set: {export(folder, options.out) if options.out else folder}")
+    return 0
+
+
+def _synth_llm(options: argparse.Namespace) -> int:
+    from codegym_jax.config import DataConfig, SandboxConfig
+    from codegym_jax.pipelines.synth_llm import most_requests, synthesize_with_llm
+    from codegym_jax.synthesis.llm.settings import BudgetConfig, EndpointConfig, LlmConfig
+    from codegym_jax.synthesis.problems import load_problems
+
+    endpoint = EndpointConfig(
+        base_url=options.base_url,
+        model=options.model,
+        concurrency=options.concurrency,
+        extra_json=options.extra_json,
+    )
+    prompt_price, completion_price = options.prices
+    budget = BudgetConfig(money=options.budget, prompt_price=prompt_price, completion_price=completion_price)
+    config = LlmConfig(endpoint=endpoint, budget=budget, hard_tests=options.hard)
+    problems = load_problems(options.sources, options.problems, options.seed)
+    if options.dry_run:
+        requests = most_requests(config, len(problems))
+        tokens = requests * config.max_tokens
+        print(
+            f"{len(problems)} problems: at most {requests} requests to {options.base_url} ({options.model})"
+        )
+        print(f"at most {tokens} completion tokens, {tokens * completion_price / 1e6:.2f} at the price given")
+        return 0
+    synthesize_with_llm(
+        problems,
+        config,
+        sandbox=SandboxConfig(),
+        data=DataConfig(),
+        seed=options.seed,
+        store=options.store,
+        out=options.out,
+        api_key=os.environ.get("OPENAI_API_KEY", "none"),  # endpoints of one's own mostly want none
+        cache_dir=cache_dir(),
+    )
     return 0
 
 

@@ -134,3 +134,20 @@ def test_help_shows_examples(capsys, arguments, example):
     with pytest.raises(SystemExit, match="0"):
         main(arguments)
     assert example in capsys.readouterr().out
+
+
+def test_what_a_model_would_be_asked_is_told_before_it_is_asked(tmp_path, capsys):
+    paths = ["--store", str(tmp_path / "store"), "--out", str(tmp_path / "out")]
+    endpoint = ["--base-url", "http://localhost:1/v1", "--model", "any", "--prices", "1", "10"]
+    amount = ["--problems", "7", "--sources", "humaneval", "--hard"]
+    assert main(["synth-llm", *endpoint, *paths, *amount, "--dry-run"]) == 0
+    told = capsys.readouterr().out
+    assert "7 problems: at most 98 requests to http://localhost:1/v1 (any)" in told  # 1 + 2 + 10 + 1 each
+    assert f"at most {98 * 8192} completion tokens, 8.03 at the price given" in told
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_budget_without_prices_is_refused(tmp_path, capsys):
+    paths = ["--store", str(tmp_path / "store"), "--out", str(tmp_path / "out")]
+    assert main(["synth-llm", "--base-url", "http://x/v1", "--model", "any", *paths, "--budget", "5"]) == 2
+    assert "llm.budget.money must be given with prices" in capsys.readouterr().err

@@ -81,6 +81,12 @@ class _Made:
     features: dict[str, Any]
 
 
+def most_requests(config: LlmConfig, problems: int) -> int:
+    """How many completions so many problems can ask for, should every one of them get to the last stage."""
+    each = 1 + drafts.TEST_BATCHES + config.candidates + (1 if config.hard_tests else 0)
+    return problems * each
+
+
 def synthesize_with_llm(
     problems: Sequence[Problem],
     config: LlmConfig,
