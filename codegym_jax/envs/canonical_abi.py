@@ -144,7 +144,7 @@ class ModuleInstance:
         reply = self._view[start : start + length].tobytes()
         values[0] = place
         self._invoke(release, self._values_address, 1)
-        if self._free:
+        if self._free and length:
             values[0] = start
             self._invoke(self._free, self._values_address, 1)
         _check(_get_fuel(self._context, self._fuel_address))

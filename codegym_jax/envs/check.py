@@ -16,6 +16,8 @@ from typing import Any
 from codegym_jax.envs.action import DONE, OBSERVE
 from codegym_jax.envs.codegym_format import FormatError, load_environment, parse_source, read_rows
 from codegym_jax.envs.env import Env, EnvError, HostFailure
+from codegym_jax.envs.environment_source import parse_tree
+from codegym_jax.envs.printable import printable
 from codegym_jax.envs.sandbox import Sandbox
 from codegym_jax.records import EnvSpec, Rejection, Task
 
@@ -292,7 +294,7 @@ class _Checker:
 
     def _refuse(self, rejection: Rejection) -> None:
         self.report.rejections.append(rejection)
-        detail = " ".join(rejection.detail.split())  # an environment's own message may have many lines
+        detail = printable(" ".join(rejection.detail.split()))  # an environment's own message, in one line
         self._progress(f"REJECTED {rejection.subject}: {rejection.reason}: {detail[:_MAX_LINE_CHARS]}")
 
 
@@ -322,7 +324,7 @@ def _answer_wins(sandbox: Sandbox, spec: EnvSpec, config_json: str, answer: str)
 
 def _state_read_by_oracle(spec: EnvSpec) -> set[str]:
     """Attributes of `self` that `solve` uses, other than what an agent has too."""
-    functions = (node for node in ast.walk(ast.parse(spec.source)) if isinstance(node, ast.FunctionDef))
+    functions = (node for node in ast.walk(parse_tree(spec.source)) if isinstance(node, ast.FunctionDef))
     return {
         node.attr
         for function in functions

@@ -8,6 +8,7 @@ import ast
 import inspect
 import pathlib
 import re
+import warnings
 from collections.abc import Iterator
 
 from codegym_jax.config import UserError
@@ -93,11 +94,18 @@ def parse_source(
     )
 
 
+def parse_tree(source: str) -> ast.Module:
+    """The syntax tree, without Python's remarks on how the source is written."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return ast.parse(source)
+
+
 def _classes(source: str, where: str) -> dict[str, ast.ClassDef]:
     if len(source) > MAX_SOURCE_CHARS:
         raise FormatError(f"{where}: longer than {MAX_SOURCE_CHARS} characters")
     try:
-        tree = ast.parse(source)
+        tree = parse_tree(source)
     except SyntaxError as error:
         raise FormatError(f"{where}: line {error.lineno}: does not parse: {error.msg}") from error
     except (ValueError, RecursionError, MemoryError) as error:

@@ -8,6 +8,7 @@ import hashlib
 import os
 import pathlib
 import platform
+import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -15,7 +16,7 @@ from typing import Any
 
 import wasmtime
 
-from codegym_jax.config import SandboxConfig
+from codegym_jax.config import SandboxConfig, UserError
 from codegym_jax.envs.artefact import Artefact, ArtefactError, default_cache_dir
 from codegym_jax.envs.canonical_abi import ModuleInstance, make_config
 from codegym_jax.envs.recycling import LentInstance, Recycler
@@ -25,8 +26,16 @@ _SETTINGS = "fuel-pinned-nan"
 """Names what `make_config` sets: code compiled under other settings does not load."""
 
 
+_HOST_STACK_BYTES = 2**20
+"""For the host's own frames above a guest's."""
+
+
 class ModuleRuntime(Runtime):
-    """Instances of a guest that is one core module without imports. Threads may share it."""
+    """Instances of a guest that is one core module without imports.
+
+    Threads may share it, those whose own stack is `limits.stack_bytes` and a MiB at least: Python gives a new
+    thread the process's limit, or 2 MiB where that is unlimited (`threading.stack_size` sets another).
+    """
 
     def __init__(self, limits: SandboxConfig, cache_dir: pathlib.Path | None, artefact: Artefact):
         """Loads the compiled guest, compiling it first when this user has not done so yet.
@@ -37,7 +46,9 @@ class ModuleRuntime(Runtime):
 
         Raises:
           ArtefactError: when the artefact is damaged, or its compiled form cannot be kept.
+          UserError: when this process's own stack is too small for a guest's to lie on it.
         """
+        _check_host_stack(limits.stack_bytes)
         self.guest_hash = artefact.wasm_sha256
         engine = wasmtime.Engine(make_config(limits.stack_bytes))
         module = load_compiled(engine, artefact, cache_dir, wasmtime.Module)
@@ -51,6 +62,17 @@ class ModuleRuntime(Runtime):
     def instantiate(self) -> LentInstance:
         """A fresh instance, in under a millisecond."""
         return LentInstance(self.recycler)
+
+
+def _check_host_stack(stack_bytes: int) -> None:
+    """A guest's calls run on the host thread's stack, and overflowing that one would kill the process."""
+    needed = stack_bytes + _HOST_STACK_BYTES
+    limit, _ = resource.getrlimit(resource.RLIMIT_STACK)
+    if limit != resource.RLIM_INFINITY and limit < needed:
+        raise UserError(
+            f"the process has a stack of {limit} bytes, and sandbox.stack_bytes = {stack_bytes}"
+            f" needs {needed}; raise it (ulimit -s {-(-needed // 1024)}) or lower the setting"
+        )
 
 
 def load_compiled(

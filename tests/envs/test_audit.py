@@ -15,10 +15,11 @@ from codegym_jax.envs.audit.finding import Report, excerpt, ordered
 from codegym_jax.envs.audit.form import check_form
 from codegym_jax.envs.audit.habits import check_habits
 from codegym_jax.envs.audit.plays import default_values
-from codegym_jax.envs.audit.table import printable, show
+from codegym_jax.envs.audit.table import show
 from codegym_jax.envs.check import TaskBounds, verify_task
 from codegym_jax.envs.codegym_format import load_environment, parse_source
 from codegym_jax.envs.fused import ModuleRuntime
+from codegym_jax.envs.printable import printable
 from codegym_jax.envs.sandbox import Sandbox
 from codegym_jax.records import Rejection
 
@@ -499,7 +500,7 @@ def test_what_an_environment_says_steers_no_terminal_and_is_cut(builds, capsys):
     assert "[bold" in printed  # shown, and not taken for markup
     assert r"\x1b[31m\u202e" in printed
     assert all(character.isprintable() or character == "\n" for character in printed)
-    assert printable(HOSTILE[:23]).plain == r"[bold red]\x1b[31m\u202e\r\nx\ud800yyy"
+    assert printable(HOSTILE[:23]) == r"[bold red]\x1b[31m\u202e\r\nx\ud800yyy"
     assert printed.endswith("Toy__ToyEnv: refused\n")
 
 

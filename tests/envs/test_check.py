@@ -146,3 +146,19 @@ def test_an_environment_without_rows_is_tried_on_its_default_config(sandbox, tmp
 
 def test_nothing_to_verify_is_not_a_success(sandbox):
     assert not verify_paths([], None, sandbox).ok
+
+
+def test_an_escape_that_python_remarks_on_is_no_fault(sandbox):
+    """Warnings are errors here, as they may be for a user."""
+    remarked = toy_env.spec(act="return '\\d'")
+    assert verify_environment(remarked) == []
+    assert isinstance(verify_task(sandbox, remarked, CONFIG, **BOUNDS), Task)
+
+
+def test_what_an_environment_says_does_not_steer_the_terminal(sandbox, tmp_path):
+    path = tmp_path / "Toy__ToyEnv.py"
+    path.write_text(toy_env.source(reset="raise ValueError('\\x1b[2J\\u202e')"))
+    lines = []
+    verify_paths([path], None, sandbox, progress=lines.append)
+    assert any(r"\x1b[2J\u202e" in line for line in lines)
+    assert all(line.isprintable() for line in lines)

@@ -2,6 +2,8 @@
 
 import json
 import random
+import subprocess
+import sys
 from contextlib import suppress
 
 import pytest
@@ -264,3 +266,18 @@ return json.dumps([
 )
 def test_honest_recursion_fits(sandbox, body):
     assert call(sandbox, f"import sys\nsys.setrecursionlimit(10**9)\n{body}\nreturn 'fits'") == "fits"
+
+
+def test_a_stack_that_the_process_does_not_have_is_refused():
+    """Where it were not, a guest that recurses deeply would take the process with it."""
+    program = """
+import resource
+resource.setrlimit(resource.RLIMIT_STACK, (4 << 20, resource.getrlimit(resource.RLIMIT_STACK)[1]))
+from codegym_jax.envs.sandbox import Sandbox
+Sandbox()
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert (
+        "the process has a stack of 4194304 bytes, and sandbox.stack_bytes = 4194304 needs" in result.stderr
+    )

@@ -5,7 +5,7 @@ import re
 
 from codegym_jax.envs.audit.finding import Finding, count, failed, listed, passed, warned
 from codegym_jax.envs.check import verify_environment
-from codegym_jax.envs.environment_source import REQUIRED_METHODS
+from codegym_jax.envs.environment_source import REQUIRED_METHODS, parse_tree
 from codegym_jax.records import EnvSpec
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -27,7 +27,7 @@ _HINTS = {
 
 def check_form(spec: EnvSpec) -> list[Finding]:
     """Findings of the checks `format` and `docstrings`; of `oracle` only what `solve` must not touch."""
-    tree = ast.parse(spec.source)
+    tree = parse_tree(spec.source)
     methods = _methods(tree, spec.class_name)
     found = [
         failed(_CHECK_OF.get(reason := rejection.reason, "format"), rejection.detail, _HINTS.get(reason, ""))

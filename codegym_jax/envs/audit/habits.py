@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 
 from codegym_jax.envs.audit.finding import Finding, listed, passed, warned
+from codegym_jax.envs.environment_source import parse_tree
 from codegym_jax.records import EnvSpec
 
 _CLOCK = re.compile(
@@ -27,7 +28,7 @@ _CONTAINERS = frozenset(
 
 def check_habits(spec: EnvSpec) -> list[Finding]:
     """Findings of the check `source`; what only the file's own `__main__` does is left out."""
-    tree = ast.parse(spec.source)
+    tree = parse_tree(spec.source)
     tree.body = [node for node in tree.body if not (isinstance(node, ast.If) and _names_main(node.test))]
     found = _clock_and_chance(tree) + _shared_state(tree, spec.class_name)
     return found or [

@@ -9,6 +9,7 @@ from typing import Any
 from codegym_jax.envs.check import TaskBounds, verify_task
 from codegym_jax.envs.codegym_format import canonical_json
 from codegym_jax.envs.env import Env, StepResult
+from codegym_jax.envs.environment_source import parse_tree
 from codegym_jax.envs.sandbox import Sandbox
 from codegym_jax.records import EnvSpec, Rejection, Task
 
@@ -78,7 +79,7 @@ def play(sandbox: Sandbox, spec: EnvSpec, config_json: str, bounds: TaskBounds) 
 def default_values(spec: EnvSpec) -> dict[str, Any]:
     """The literals of `options.get(name, literal)` in `reset`, by name; others cannot be read."""
     found: dict[str, Any] = {}
-    for node in ast.walk(ast.parse(spec.source)):
+    for node in ast.walk(parse_tree(spec.source)):
         if isinstance(node, ast.FunctionDef) and node.name == "reset":
             for name, default in _defaults(node):
                 try:

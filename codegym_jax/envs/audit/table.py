@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from codegym_jax.envs.audit.finding import Report, Verdict
+from codegym_jax.envs.printable import printable
 
 _STYLES = {Verdict.PASS: "green", Verdict.WARN: "yellow", Verdict.FAIL: "bold red"}
 _WIDTH = 118
@@ -35,15 +36,9 @@ def report_table(report: Report) -> Group:
         table.add_row(
             Text(finding.check if finding.check != previous else ""),
             Text(finding.verdict.value, style=_STYLES[finding.verdict]),
-            printable(finding.found),
-            printable(finding.hint),
+            Text(printable(finding.found)),
+            Text(printable(finding.hint)),
         )
         previous = finding.check
     name = report.env_id or report.path
-    return Group(table, printable(f"{name}: {report.conclusion}"))
-
-
-def printable(text: str) -> Text:
-    """A text as it is, but for characters that would steer a terminal: those are spelled out."""
-    plain = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return Text("".join(plain))
+    return Group(table, Text(printable(f"{name}: {report.conclusion}")))
