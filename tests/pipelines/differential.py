@@ -265,3 +265,9 @@ def compare_one(item: tuple[EnvSpec, Task, bool]) -> Comparison:
     assert _paths is not None
     spec, task, in_process = item
     return compare(_paths, spec, task, in_process=in_process)
+
+
+def solve_in_process(item: tuple[EnvSpec, Task]) -> Transcript:
+    """The oracle's episode, as this process's hash seed makes it."""
+    assert _paths is not None
+    return _solve(_paths.in_process, *item)
