@@ -6,19 +6,16 @@ without imports, and writes it to `envs_wasm/dist` with its manifest. The same s
 Needs a network and pip the first time; a minute then (zig compiles its C library first), a second later.
 """
 
-import hashlib
-import json
-import lzma
 import os
 import pathlib
 import subprocess
 import venv
 
+from envs_wasm.publish import REPOSITORY, digests, publish
+
 ZIGLANG_VERSION = "0.17.1"
 
-REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 NATIVE = REPOSITORY / "envs_wasm" / "native"
-DIST = REPOSITORY / "envs_wasm" / "dist"
 WORK = REPOSITORY / "build" / "native"
 
 GUEST_FILES = ("arena.c", "json.c", "warehouse.c", "oracle.c", "exports.c")
@@ -37,25 +34,12 @@ _FLAGS = (
 
 def native_sources() -> dict[str, str]:
     """Path in the repository -> sha256, for every file that the artefact is compiled from."""
-    files = sorted([*(NATIVE / name for name in GUEST_FILES), *NATIVE.glob("*.h")])
-    return {path.relative_to(REPOSITORY).as_posix(): _sha256(path.read_bytes()) for path in files}
+    return digests(sorted([*(NATIVE / name for name in GUEST_FILES), *NATIVE.glob("*.h")]))
 
 
-def build() -> pathlib.Path:
-    """Rebuilds the artefact and its manifest; returns the manifest's path."""
-    wasm = compile_guest()
-    compressed = lzma.compress(wasm, preset=9 | lzma.PRESET_EXTREME)
-    manifest = {
-        "wasm_sha256": _sha256(wasm),
-        "wasm_bytes": len(wasm),
-        "compressed_bytes": len(compressed),
-        "tools": {"ziglang": ZIGLANG_VERSION},
-        "sources": native_sources(),
-    }
-    path = DIST / "native.json"
-    _replace(DIST / "native.wasm.xz", compressed)
-    _replace(path, (json.dumps(manifest, indent=2) + "\n").encode())
-    return path
+def build() -> None:
+    """Rebuilds the artefact and its manifest."""
+    publish("native", compile_guest(), {"tools": {"ziglang": ZIGLANG_VERSION}, "sources": native_sources()})
 
 
 def compile_guest() -> bytes:
@@ -81,15 +65,5 @@ def _python() -> pathlib.Path:
     return python
 
 
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def _replace(path: pathlib.Path, data: bytes) -> None:
-    temporary = path.with_name(path.name + ".new")
-    temporary.write_bytes(data)
-    temporary.replace(path)
-
-
 if __name__ == "__main__":
-    print(f"wrote {build()}")
+    build()

@@ -10,10 +10,7 @@ differs between `guest` and `second` depends on that order.
 Needs a network, pip and npm; about eight minutes of one core.
 """
 
-import hashlib
 import importlib.util
-import json
-import lzma
 import os
 import pathlib
 import shutil
@@ -21,15 +18,14 @@ import subprocess
 import sys
 import venv
 
+from envs_wasm.publish import REPOSITORY, digests, publish
 from envs_wasm.python_guest.fuse import fuse
 
 COMPONENTIZE_PY_VERSION = "0.25.1"
 BINARYEN_VERSION = "132.0.0"
 
-REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 GUEST = REPOSITORY / "envs_wasm" / "python_guest"
 WIT = REPOSITORY / "envs_wasm" / "wit"
-DIST = REPOSITORY / "envs_wasm" / "dist"
 WORK = REPOSITORY / "build" / "guest"
 
 
@@ -40,13 +36,12 @@ def guest_sources() -> dict[str, str]:
         *(GUEST / f"{name}.py" for name in ("app", "clock", "exports", "holes", "outside", "preload")),
     ]
     files += sorted((GUEST / "stubs").rglob("*.py"))
-    return {path.relative_to(REPOSITORY).as_posix(): _sha256(path.read_bytes()) for path in files}
+    return digests(files)
 
 
 def build() -> None:
     """Rebuilds the artefacts and their manifests."""
     WORK.mkdir(parents=True, exist_ok=True)
-    DIST.mkdir(exist_ok=True)
     for name in ("second", "guest"):
         component, module = WORK / f"{name}.component.wasm", WORK / f"{name}.wasm"
         _componentize(component)
@@ -56,17 +51,8 @@ def build() -> None:
 
 
 def _publish(name: str, wasm: bytes) -> None:
-    compressed = lzma.compress(wasm, preset=9 | lzma.PRESET_EXTREME)
-    manifest = {
-        "wasm_sha256": _sha256(wasm),
-        "wasm_bytes": len(wasm),
-        "compressed_bytes": len(compressed),
-        "tools": {"componentize-py": COMPONENTIZE_PY_VERSION, "binaryen": BINARYEN_VERSION},
-        "python": "CPython 3.14",
-        "sources": guest_sources(),
-    }
-    _replace(DIST / f"{name}.wasm.xz", compressed)
-    _replace(DIST / f"{name}.json", (json.dumps(manifest, indent=2) + "\n").encode())
+    tools = {"componentize-py": COMPONENTIZE_PY_VERSION, "binaryen": BINARYEN_VERSION}
+    publish(name, wasm, {"tools": tools, "python": "CPython 3.14", "sources": guest_sources()})
 
 
 def _componentize(component: pathlib.Path) -> None:
@@ -105,16 +91,6 @@ def _node() -> tuple[str, list[str]]:
     if node is None or npm is None:
         sys.exit("rebuilding the guest needs node and npm: install Node.js 20 or newer")
     return node, [npm]
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def _replace(path: pathlib.Path, data: bytes) -> None:
-    temporary = path.with_name(path.name + ".new")
-    temporary.write_bytes(data)
-    temporary.replace(path)
 
 
 if __name__ == "__main__":

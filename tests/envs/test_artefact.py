@@ -7,7 +7,8 @@ import pytest
 
 from codegym_jax.envs.artefact import ArtefactError, default_cache_dir, find_artefact
 from codegym_jax.envs.sandbox import Sandbox
-from envs_wasm.python_guest.build import DIST, guest_sources
+from envs_wasm.publish import DIST
+from envs_wasm.python_guest.build import guest_sources
 from envs_wasm.python_guest.fuse import mutable_globals
 
 NAMES = ("guest", "component", "second")

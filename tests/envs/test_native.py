@@ -21,9 +21,10 @@ from codegym_jax.envs.runtime import EXPORTS
 from codegym_jax.envs.sandbox import Sandbox
 from codegym_jax.records import CallError, Task
 from envs_wasm.native import build, corpus, sanitize
+from envs_wasm.publish import DIST
 
 SPEC = load_environment(build.NATIVE / "Native_01_I__WarehouseEnv.py")
-MANIFEST = json.loads((build.DIST / "native.json").read_text())
+MANIFEST = json.loads((DIST / "native.json").read_text())
 BOUNDS = {"min_calls": 3, "max_calls": 1024, "max_answer_chars": 100}
 FUEL = 10**9
 OBSERVE = '{"name": "Observe", "parameters": {}}'
@@ -124,7 +125,7 @@ def test_the_stack_pointer_is_the_only_global():
 def test_a_rebuild_gives_the_same_bytes():
     """Fetches the compiler when `make native` has not done so."""
     wasm = build.compile_guest()
-    assert wasm == lzma.decompress((build.DIST / "native.wasm.xz").read_bytes())
+    assert wasm == lzma.decompress((DIST / "native.wasm.xz").read_bytes())
 
 
 # ---- The Python class and its port. ----

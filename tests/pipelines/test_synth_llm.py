@@ -23,8 +23,6 @@ from codegym_jax.synthesis.problems import ProblemError
 from tests.synthesis.llm.loopback import Asked, Fail, Say, serving
 from tests.synthesis.llm.writer import BAD_SOLVERS, CASES, problem, write
 
-pytest.importorskip("openai", reason="the extra `synth` is not installed")
-
 LIMITS = SandboxConfig(fuel_per_call=100_000_000)
 SOME = ("good", "counting", "unsolved")
 

@@ -16,8 +16,6 @@ from codegym_jax.synthesis.llm.settings import BudgetConfig, EndpointConfig, Llm
 from codegym_jax.synthesis.llm.store import Completion, CompletionStore, Request
 from tests.synthesis.llm.loopback import Asked, Fail, Say, serving
 
-pytest.importorskip("openai", reason="the extra `synth` is not installed")
-
 WAIT_S = 0.002
 
 
