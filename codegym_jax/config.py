@@ -26,15 +26,17 @@ class ConfigError(UserError):
     """A setting the user got wrong: the message names it, its value, and what would be right."""
 
 
-def _require(condition: bool, name: str, value: object, expected: str) -> None:
+def require(condition: bool, name: str, value: object, expected: str) -> None:
+    """Raises `ConfigError` unless the condition on a setting holds."""
     if not condition:
         raise ConfigError(f"{name} must be {expected}, got {value!r}")
 
 
-def _at_least(section: str, config: object, **bounds: int) -> None:
+def at_least(section: str, config: object, **bounds: int) -> None:
+    """Requires settings of a section to be finite and no less than their bounds."""
     for name, bound in bounds.items():
         value = getattr(config, name)
-        _require(bound <= value < math.inf, f"{section}.{name}", value, f"at least {bound}")
+        require(bound <= value < math.inf, f"{section}.{name}", value, f"at least {bound}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,7 +51,7 @@ class SandboxConfig:
     max_observation_chars: int = 8_192  # a longer observation is cut with a visible marker
 
     def __post_init__(self) -> None:
-        _at_least(
+        at_least(
             "sandbox",
             self,
             fuel_per_call=1_000_000,
@@ -60,7 +62,7 @@ class SandboxConfig:
             max_observation_chars=64,
         )
         # The Wasm stack lies on the host thread's, which has 8 MiB; overflowing that would kill the process.
-        _require(
+        require(
             self.stack_bytes <= 6 * 2**20, "sandbox.stack_bytes", self.stack_bytes, f"at most {6 * 2**20}"
         )
 
@@ -83,8 +85,8 @@ class SynthesisConfig:
     def __post_init__(self) -> None:
         known = ("humaneval", "codeio")
         for source in self.sources:
-            _require(source in known, "synthesis.sources", source, f"made of {', '.join(known)}")
-        _at_least(
+            require(source in known, "synthesis.sources", source, f"made of {', '.join(known)}")
+        at_least(
             "synthesis",
             self,
             problems_per_source=1,
@@ -108,7 +110,7 @@ class DataConfig:
     max_vocabulary: int = 512  # of the BPE trained on the task set
 
     def __post_init__(self) -> None:
-        _at_least(
+        at_least(
             "data", self, heldout_environments=0, validation_configs=0, test_configs=0, max_vocabulary=256
         )
 
@@ -125,8 +127,8 @@ class SftConfig:
     warmup_steps: int = 30
 
     def __post_init__(self) -> None:
-        _at_least("sft", self, demonstrations_per_environment=1, max_demonstration_calls=1, steps=0, rows=1)
-        _at_least("sft", self, learning_rate=0, warmup_steps=0)
+        at_least("sft", self, demonstrations_per_environment=1, max_demonstration_calls=1, steps=0, rows=1)
+        at_least("sft", self, learning_rate=0, warmup_steps=0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -145,15 +147,15 @@ class RolloutConfig:
     top_k: int = 0  # 0: all
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             self.attempts_per_task >= 2,
             "rollout.attempts_per_task",
             self.attempts_per_task,
             "at least 2 (a lone attempt has no sibling to form a baseline)",
         )
-        _require(0 < self.top_p <= 1, "rollout.top_p", self.top_p, "in (0, 1]")
-        _at_least("rollout", self, tasks_per_step=1, slots=1, max_tokens=2, max_turn_tokens=1, max_turns=1)
-        _at_least("rollout", self, max_errors=0, temperature=0, top_k=0)
+        require(0 < self.top_p <= 1, "rollout.top_p", self.top_p, "in (0, 1]")
+        at_least("rollout", self, tasks_per_step=1, slots=1, max_tokens=2, max_turn_tokens=1, max_turns=1)
+        at_least("rollout", self, max_errors=0, temperature=0, top_k=0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -177,9 +179,9 @@ class TrainConfig:
     checkpoint_every: int = 10
 
     def __post_init__(self) -> None:
-        _at_least("train", self, steps=0, rows_per_update=1, learning_rate=0, warmup_steps=0, weight_decay=0)
-        _at_least("train", self, adam_b1=0, adam_b2=0, max_grad_norm=0, clip_low=0, clip_high=0)
-        _at_least("train", self, max_invalid_fraction=0, checkpoint_every=1)
+        at_least("train", self, steps=0, rows_per_update=1, learning_rate=0, warmup_steps=0, weight_decay=0)
+        at_least("train", self, adam_b1=0, adam_b2=0, max_grad_norm=0, clip_low=0, clip_high=0)
+        at_least("train", self, max_invalid_fraction=0, checkpoint_every=1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -190,7 +192,7 @@ class EvalConfig:
     temperature: float = 1.0  # of the sampled figure
 
     def __post_init__(self) -> None:
-        _at_least("evaluation", self, max_tasks=1, temperature=0)
+        at_least("evaluation", self, max_tasks=1, temperature=0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

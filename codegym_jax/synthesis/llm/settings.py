@@ -5,18 +5,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from codegym_jax.config import ConfigError
-
-
-def _require(condition: bool, name: str, value: object, expected: str) -> None:
-    if not condition:
-        raise ConfigError(f"llm.{name} must be {expected}, got {value!r}")
-
-
-def _at_least(section: str, config: object, **bounds: int) -> None:
-    for name, bound in bounds.items():
-        value = getattr(config, name)
-        _require(bound <= value < math.inf, f"{section}{name}", value, f"at least {bound}")
+from codegym_jax.config import at_least, require
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,18 +26,21 @@ class EndpointConfig:
 
     def __post_init__(self) -> None:
         expected = "an http or https URL"
-        _require(
-            self.base_url.startswith(("http://", "https://")), "endpoint.base_url", self.base_url, expected
+        require(
+            self.base_url.startswith(("http://", "https://")),
+            "llm.endpoint.base_url",
+            self.base_url,
+            expected,
         )
-        _require(bool(self.model), "endpoint.model", self.model, "the name of a model")
-        _at_least("endpoint.", self, concurrency=1, max_attempts=1, max_failures=1)
-        _at_least("endpoint.", self, first_wait_s=0, longest_wait_s=0)
-        _require(0 < self.timeout_s < math.inf, "endpoint.timeout_s", self.timeout_s, "above 0")
+        require(bool(self.model), "llm.endpoint.model", self.model, "the name of a model")
+        at_least("llm.endpoint", self, concurrency=1, max_attempts=1, max_failures=1)
+        at_least("llm.endpoint", self, first_wait_s=0, longest_wait_s=0)
+        require(0 < self.timeout_s < math.inf, "llm.endpoint.timeout_s", self.timeout_s, "above 0")
         try:
             extra = json.loads(self.extra_json)
         except ValueError:
             extra = None
-        _require(isinstance(extra, dict), "endpoint.extra_json", self.extra_json, "a JSON object")
+        require(isinstance(extra, dict), "llm.endpoint.extra_json", self.extra_json, "a JSON object")
 
     @property
     def extra(self) -> dict[str, Any]:
@@ -66,9 +58,11 @@ class BudgetConfig:
     completion_price: float = 0.0  # per million tokens
 
     def __post_init__(self) -> None:
-        _at_least("budget.", self, money=0, tokens=0, prompt_price=0, completion_price=0)
+        at_least("llm.budget", self, money=0, tokens=0, prompt_price=0, completion_price=0)
         priced = self.prompt_price > 0 or self.completion_price > 0
-        _require(priced or not self.money, "budget.money", self.money, "given with prices per million tokens")
+        require(
+            priced or not self.money, "llm.budget.money", self.money, "given with prices per million tokens"
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,16 +88,19 @@ class LlmConfig:
     workers: int = 0  # processes that run guests; 0 means one per CPU core
 
     def __post_init__(self) -> None:
-        _at_least("", self, max_tokens=1, candidates=1, min_tests=1, min_oracle_calls=1)
-        _at_least("", self, max_answer_chars=1, problems_per_wave=1, workers=0)
-        _at_least("", self, max_oracle_calls=self.min_oracle_calls)
-        _at_least("", self, max_hard_oracle_calls=self.max_oracle_calls)
+        at_least("llm", self, max_tokens=1, candidates=1, min_tests=1, min_oracle_calls=1)
+        at_least("llm", self, max_answer_chars=1, problems_per_wave=1, workers=0)
+        at_least("llm", self, max_oracle_calls=self.min_oracle_calls)
+        at_least("llm", self, max_hard_oracle_calls=self.max_oracle_calls)
         for name in ("environment_temperature", "tests_temperature", "candidate_temperature"):
-            _require(0 <= getattr(self, name) <= 2, name, getattr(self, name), "in [0, 2]")
+            require(0 <= getattr(self, name) <= 2, f"llm.{name}", getattr(self, name), "in [0, 2]")
         if self.candidates > 1:
             expected = "above 0, or the candidates are all the same"
-            _require(
-                self.candidate_temperature > 0, "candidate_temperature", self.candidate_temperature, expected
+            require(
+                self.candidate_temperature > 0,
+                "llm.candidate_temperature",
+                self.candidate_temperature,
+                expected,
             )
         for name in ("min_test_share", "max_answer_share"):
-            _require(0 < getattr(self, name) <= 1, name, getattr(self, name), "in (0, 1]")
+            require(0 < getattr(self, name) <= 1, f"llm.{name}", getattr(self, name), "in (0, 1]")
