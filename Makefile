@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 help:
 	@echo "make smoke       the whole pipeline on a CPU; RUN=runs/smoke names the output folder"
 	@echo "make test        linters, type checker, import contract, tests"
-	@echo "make test-slow   the tests that take minutes"
+	@echo "make test-slow   the tests that take minutes; property tests on a thousand new examples"
 	@echo "make test-gpu    the tests that need an accelerator"
 	@echo "make lock        pin the newest allowed versions into requirements.lock"
 	@echo "make bench       the sandbox beside its peers, as JSON lines; needs the extra \`bench\`"
@@ -36,6 +36,7 @@ test: lint
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n 2 -m "hypothesis and not slow and not gpu" --hypothesis-profile=explore
 
 test-gpu: setup
 	$(BIN)/python -m pytest -m gpu

@@ -1,10 +1,16 @@
-"""Strict numerics for every test: no silent promotion, eight fake devices."""
+"""Strict numerics for every test: no silent promotion, eight fake devices; the same examples every time."""
 
 import os
 from pathlib import Path
 
 import jax
 import pytest
+from hypothesis import settings
+
+# The same commit passes or fails alike, on a busy machine too; `make test-slow` draws new examples.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.register_profile("explore", deadline=None, max_examples=1000)
+settings.load_profile("repeatable")
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")

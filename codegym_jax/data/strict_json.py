@@ -36,6 +36,8 @@ def load_prefix(text: str, start: int) -> tuple[Any, int]:
 def dumps(value: Any, *, spaces: bool) -> str:
     """A JSON text that `loads` turns back into `value`; non-ASCII characters are kept readable.
 
+    Two lone surrogates side by side come back as the one character that they spell, as in all JSON.
+
     Args:
       value: dicts (with string keys), lists, strings, finite numbers, booleans, None.
       spaces: whether a space follows `,` and `:`.

@@ -179,7 +179,7 @@ def test_too_few_or_broken_replies_are_not_believed(sandbox_with, replies):
     env.close()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.binary(max_size=40)
     | st.lists(st.binary(max_size=9) | st.sampled_from([b"\0ok", b"\1end", b"\2no"])).map(

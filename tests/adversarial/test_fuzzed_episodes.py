@@ -52,7 +52,7 @@ def play(sandbox, actions):
     return env, results
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(ACTIONS, st.sampled_from([victim.RIGHT, victim.WRONG]))
 @example([], victim.RIGHT)
 @example([victim.call("Act", value="spin"), victim.ADD, victim.call("Act", value="dive")], victim.RIGHT)

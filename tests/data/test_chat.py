@@ -14,6 +14,7 @@ from codegym_jax.data.chat import STYLES, Renderer, make_renderer, special_token
 from codegym_jax.data.style import RenderError
 from codegym_jax.data.tokenizer import TokenizerError, train_bpe
 from codegym_jax.records import EnvSpec, ParameterSpec, ToolSpec
+from tests.strategies import JSON_VALUES
 
 
 def make_tool(name: str, *parameters: str, optional: tuple[str, ...] = ()) -> ToolSpec:
@@ -57,12 +58,6 @@ def build(style: str) -> Renderer:
 
 RENDERERS = {style: build(style) for style in STYLES}
 COMPACT = RENDERERS["compact"]
-TEXT = st.text(alphabet=st.characters(codec=None))
-JSON_VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
-    max_leaves=8,
-)
 
 
 @pytest.fixture(params=list(STYLES))

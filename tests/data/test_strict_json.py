@@ -5,13 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codegym_jax.data import strict_json
-
-TEXT = st.text(alphabet=st.characters(codec=None))  # lone surrogates too, as a Python string may hold them
-JSON_VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
-    max_leaves=12,
-)
+from tests.strategies import JSON_VALUES
 
 
 @given(JSON_VALUES, st.booleans())
@@ -19,6 +13,13 @@ def test_written_values_come_back(value, spaces):
     text = strict_json.dumps(value, spaces=spaces)
     assert strict_json.loads(text) == value
     assert strict_json.load_prefix(text + "]x", 0) == (value, len(text))
+
+
+def test_a_pair_of_surrogates_comes_back_as_the_character_that_it_spells():
+    assert strict_json.loads(strict_json.dumps(["\ud800\udc00", "\udc00\ud800"], spaces=False)) == [
+        "\U00010000",
+        "\udc00\ud800",
+    ]
 
 
 def test_spaces_are_as_asked():

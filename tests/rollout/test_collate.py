@@ -81,7 +81,7 @@ def test_episodes_that_teach_nothing_are_dropped(useless, advantage):
     rows_per_batch=st.integers(1, 8),
     seed=st.integers(0, 3),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_episode_is_used_once_in_batches_of_few_shapes(lengths, rows_per_update, rows_per_batch, seed):
     episodes = [episode(attempt, length) for attempt, length in enumerate(lengths)]
     updates = collated(

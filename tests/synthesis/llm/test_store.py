@@ -39,7 +39,7 @@ def test_what_was_put_is_there_for_the_next_process(tmp_path: Path):
     store.close()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(cut=st.integers(min_value=0))
 def test_a_write_cut_short_anywhere_loses_that_completion_only(cut: int, tmp_path_factory):
     folder = tmp_path_factory.mktemp("cut")
