@@ -2,12 +2,13 @@
 
 Membership depends on the seed and on the ids, never on the order in which they come: a task's place among
 the configs of its environment depends on that environment only, so adding an environment moves no other
-environment's configs.
+environment's configs. Near duplicates (a *family*) are held out together or not at all.
 """
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 
+from codegym_jax.config import UserError
 from codegym_jax.data.stable_hash import stable_hash
 
 TRAIN = "train"
@@ -18,7 +19,8 @@ GENERAL = "general"
 
 SPLITS = (TRAIN, VALIDATION_CONFIG, TEST_CONFIG, TEST_ENV, GENERAL)
 """Training configs; configs of the same environments to choose settings on; others of them to report on;
-all tasks of environments never trained on; tasks of every other environment."""
+all tasks of environments never trained on; tasks of every other environment, none of them a near duplicate
+of one in `TEST_ENV`."""
 
 
 def hold_out(ids: Collection[str], count: int, *, seed: int, purpose: str) -> frozenset[str]:
@@ -68,11 +70,14 @@ def split_tasks(
     heldout_environments: int,
     validation_configs: int,
     test_configs: int,
+    families: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """Assigns every task to one split.
 
     Tasks of environments outside `learnable_env_ids` go to `GENERAL`; all tasks of the held-out
     environments to `TEST_ENV`; those of the other environments are split by config (`split_configs`).
+    Held out are whole families (`hold_out_families`): whatever shares a family with an environment of
+    `TEST_ENV` is in `TEST_ENV` too, so it can be trained on in no other split.
 
     Args:
       env_of_task: task id -> environment id.
@@ -81,31 +86,83 @@ def split_tasks(
       heldout_environments: learnable environments never trained on.
       validation_configs: per trained environment, at most.
       test_configs: per trained environment, at most.
+      families: environment id -> the family of its near duplicates; an environment without one is in the
+        family of its own name.
 
     Returns:
       Task id -> split, for every key of `env_of_task`.
 
     Raises:
-      ValueError: when no learnable environment would be left to train on.
+      UserError: when no learnable environment would be left to train on.
     """
     tasks_of_env: dict[str, list[str]] = defaultdict(list)
     for task_id, env_id in env_of_task.items():
         tasks_of_env[env_id].append(task_id)
     learnable = set(learnable_env_ids) & set(tasks_of_env)
     if learnable and heldout_environments >= len(learnable):
-        raise ValueError(
+        raise UserError(
             f"holding out {heldout_environments} environments leaves none of the {len(learnable)} learnable"
             " ones to train on; hold out fewer or make more"
         )
-    heldout = hold_out(learnable, heldout_environments, seed=seed, purpose=TEST_ENV)
+    heldout = hold_out_families(tasks_of_env, learnable, heldout_environments, seed=seed, families=families)
     splits: dict[str, str] = {}
     for env_id, task_ids in tasks_of_env.items():
-        if env_id not in learnable:
-            splits |= dict.fromkeys(task_ids, GENERAL)
-        elif env_id in heldout:
+        if env_id in heldout:
             splits |= dict.fromkeys(task_ids, TEST_ENV)
+        elif env_id not in learnable:
+            splits |= dict.fromkeys(task_ids, GENERAL)
         else:
             splits |= split_configs(
                 task_ids, seed=seed, validation_configs=validation_configs, test_configs=test_configs
             )
     return splits
+
+
+def hold_out_families(
+    env_ids: Iterable[str],
+    learnable: Collection[str],
+    count: int,
+    *,
+    seed: int,
+    families: Mapping[str, str] | None = None,
+) -> frozenset[str]:
+    """Whole families of environments with `count` learnable ones among them, or a few less where none fits.
+
+    Families come in the order of the smallest hash of (seed, purpose, id) among their learnable members;
+    those that also have other members come last, as they make the held-out environments harder. One that is
+    too large for what is left of `count` is passed over. Where all are too large, the smallest is taken.
+
+    Args:
+      env_ids: all environments.
+      learnable: those of them that count.
+      count: how many learnable ones to hold out.
+      seed: of the run.
+      families: as in `split_tasks`.
+
+    Raises:
+      UserError: when all learnable environments are one family, so that holding it out leaves none.
+    """
+    members: dict[str, set[str]] = defaultdict(set)
+    for env_id in env_ids:
+        members[(families or {}).get(env_id, env_id)].add(env_id)
+    own = {family: found & set(learnable) for family, found in members.items()}
+    own = {family: found for family, found in own.items() if found}
+    first = {
+        family: min((stable_hash(seed, TEST_ENV, env_id), env_id) for env_id in found)
+        for family, found in own.items()
+    }
+    ranked = sorted(own, key=lambda family: (len(members[family]) > len(own[family]), first[family]))
+    chosen: list[str] = []
+    left = count
+    for family in ranked:
+        if len(own[family]) <= left:
+            chosen.append(family)
+            left -= len(own[family])
+    if count and own and not chosen:
+        if len(own) == 1:
+            raise UserError(
+                f"the {len(learnable)} learnable environments are near duplicates of one another, so none can"
+                " be held out; hold out 0 or make more"
+            )
+        chosen = [min(ranked, key=lambda family: len(own[family]))]
+    return frozenset(env_id for family in chosen for env_id in members[family])

@@ -4,7 +4,7 @@ import random
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from codegym_jax.data.splits import (
@@ -14,6 +14,7 @@ from codegym_jax.data.splits import (
     TRAIN,
     VALIDATION_CONFIG,
     hold_out,
+    hold_out_families,
     split_configs,
     split_tasks,
 )
@@ -127,3 +128,63 @@ def test_an_environment_that_is_learnable_but_has_no_task_is_not_held_out():
 def test_holding_out_every_environment_is_refused():
     with pytest.raises(ValueError, match="holding out 5 environments leaves none of the 5 learnable"):
         split(make_tasks(list("abcde")), heldout_environments=5)
+
+
+ENV_IDS = list("abcdefghijkl")
+FAMILIES = st.dictionaries(st.sampled_from(ENV_IDS), st.sampled_from("abcd"))
+TRAINED = {TRAIN, VALIDATION_CONFIG, TEST_CONFIG}
+
+
+def may_split(families: dict[str, str], learnable: set[str]) -> bool:
+    return len({families.get(env_id, env_id) for env_id in learnable}) > 1
+
+
+@given(FAMILIES, st.sets(st.sampled_from(ENV_IDS), min_size=2), st.integers(1, 11), st.integers(0, 5))
+def test_no_family_is_held_out_in_part(families, learnable, count, seed):
+    assume(may_split(families, learnable) and count < len(learnable))
+    tasks = make_tasks(ENV_IDS, configs=8)
+    splits = split(
+        tasks, learnable_env_ids=learnable, heldout_environments=count, families=families, seed=seed
+    )
+    sides = {(families.get(env_id, env_id), splits[task] == TEST_ENV) for task, env_id in tasks.items()}
+    assert len(sides) == len({family for family, _ in sides})
+    assert TRAINED & set(splits.values())
+    assert {tasks[task] for task, name in splits.items() if name in TRAINED} <= learnable
+    assert any(splits[task] == TEST_ENV for task in tasks if tasks[task] in learnable)
+
+
+@given(st.sets(st.sampled_from(ENV_IDS), min_size=1), st.integers(0, 11), st.integers(0, 5))
+def test_families_of_one_hold_out_what_no_families_would(learnable, count, seed):
+    held = hold_out(learnable, count, seed=seed, purpose=TEST_ENV)
+    for families in (None, {}, {env_id: f"family of {env_id}" for env_id in ENV_IDS}):
+        assert hold_out_families(ENV_IDS, learnable, count, seed=seed, families=families) == held
+
+
+@given(FAMILIES, st.sets(st.sampled_from(ENV_IDS), min_size=2), st.integers(1, 11))
+def test_as_many_are_held_out_as_whole_families_allow(families, learnable, count):
+    assume(may_split(families, learnable))
+    held = hold_out_families(ENV_IDS, learnable, count, seed=0, families=families)
+    sizes = Counter(families.get(env_id, env_id) for env_id in learnable)
+    if min(sizes.values()) <= count:
+        assert 0 < len(held & learnable) <= count
+        passed_over = {env_id for env_id in learnable - held if sizes[families.get(env_id, env_id)] == 1}
+        assert len(held & learnable) == count or not passed_over
+    else:
+        assert len(held & learnable) == min(sizes.values())
+
+
+def test_families_with_others_in_them_are_held_out_last():
+    families = {env_id: "mixed" for env_id in "abc"}
+    for seed in range(10):
+        held = hold_out_families(ENV_IDS, {"a", "d", "e"}, 2, seed=seed, families=families)
+        assert held == {"d", "e"}
+    assert hold_out_families(ENV_IDS, {"a"} | {"d"}, 2, seed=0, families=families) == {"a", "b", "c", "d"}
+
+
+def test_one_family_alone_cannot_be_held_out():
+    families = dict.fromkeys("abcde", "same")
+    with pytest.raises(ValueError, match="5 learnable environments are near duplicates of one another"):
+        split(make_tasks(list("abcde")), families=families)
+    assert (
+        set(split(make_tasks(list("abcde")), families=families, heldout_environments=0).values()) == TRAINED
+    )
