@@ -2,18 +2,16 @@
 
     <folder>/environments/<env_id>.py      the published format, byte for byte
     <folder>/environments.jsonl            one environment a line: `EnvSpec` without its source, and features
-    <folder>/tfds/codegym_tasks/1.0.0/     the tasks: a TFDS data set of ArrayRecord files, one split each
+    <folder>/tfds/codegym_tasks/2.0.0/     the tasks: a TFDS data set of ArrayRecord files, one split each
     <folder>/training_instance.jsonl       the same tasks as published rows
-    <folder>/manifest.json                 counts, sha256 of every file, and the writer's own entries
+    <folder>/manifest.json                 version, counts, sha256 of every file, the writer's own entries
+    <folder>/README.md, card.html, ...     the card: made of the rest, so the manifest does not list it
 
-The folder appears at once and complete, by rename; its manifest is what makes it one. TFDS is used without
-TensorFlow: only its builder, its ArrayRecord writer and its random-access reader.
+The folder appears at once and complete, by rename; its manifest is what makes it one.
 """
 
-import contextlib
 import dataclasses
 import hashlib
-import io
 import json
 import os
 import pathlib
@@ -21,87 +19,25 @@ import re
 import shutil
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, overload
-
-import numpy as np
-import tensorflow_datasets as tfds
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 from codegym_jax.config import UserError
+from codegym_jax.data.codegym_tasks import VERSION, TaskSource, read_tasks, write_tasks
 from codegym_jax.data.splits import SPLITS
 from codegym_jax.records import EnvSpec, ParameterSpec, Task, ToolSpec
 
-_DATA_SET = pathlib.PurePosixPath("tfds", "codegym_tasks", "1.0.0")
+ROWS = "training_instance.jsonl"
+_DATA_SETS = "tfds"
 _MANIFEST = "manifest.json"
 _ENVIRONMENTS = "environments.jsonl"
-_ROWS = "training_instance.jsonl"
-_OWN_KEYS = ("counts", "files")
+_OWN_KEYS = ("version", "counts", "files")
+_FIRST_VERSION = "1.0.0"  # of task sets whose manifest names none
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
 
 
 class TaskSetError(UserError):
     """A task set folder that is missing, incomplete or damaged, or records that cannot make one."""
-
-
-class CodegymTasks(tfds.core.GeneratorBasedBuilder):
-    """The TFDS builder `codegym_tasks`; tasks keep the order in which they were given."""
-
-    VERSION = tfds.core.Version("1.0.0")
-    # TFDS would look for a file of download checksums beside this module, through a package that Pythons
-    # of today no longer have. Nothing is downloaded.
-    code_path = None
-
-    def __init__(self, tasks_by_split: Mapping[str, Sequence[Task]], **settings: Any) -> None:
-        self._tasks_by_split = tasks_by_split
-        super().__init__(**settings)
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        text = tfds.features.Text
-        return tfds.core.DatasetInfo(
-            builder=self,
-            description="Verified tool-use tasks: an environment, one hidden config, the oracle's calls.",
-            features=tfds.features.FeaturesDict(
-                {
-                    "task_id": text(),
-                    "env_id": text(),
-                    "config_json": text(),
-                    "oracle_actions": tfds.features.Sequence(text()),
-                    "oracle_observations": tfds.features.Sequence(text()),
-                    "answer_json": text(),
-                    "oracle_calls": np.int64,
-                }
-            ),
-            disable_shuffling=True,
-        )
-
-    def _split_generators(self, dl_manager: object) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
-        del dl_manager  # nothing to download
-        return {split: self._generate_examples(tasks) for split, tasks in self._tasks_by_split.items()}
-
-    def _generate_examples(self, tasks: Sequence[Task]) -> Iterator[tuple[int, dict[str, Any]]]:
-        for index, task in enumerate(tasks):
-            yield index, _to_example(task)
-
-
-class TaskSource(Sequence[Task]):
-    """The tasks of one split by index, read from the record files on demand."""
-
-    def __init__(self, records: Any | None) -> None:
-        self._records = records
-
-    def __len__(self) -> int:
-        return 0 if self._records is None else len(self._records)
-
-    @overload
-    def __getitem__(self, index: int) -> Task: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Task]: ...
-    def __getitem__(self, index: int | slice) -> Task | list[Task]:
-        if isinstance(index, slice):
-            return [self[position] for position in range(*index.indices(len(self)))]
-        position = range(len(self))[index]  # negative indices and IndexError as for any sequence
-        assert self._records is not None
-        return _to_task(self._records[position])
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +56,8 @@ class TaskSet:
         """Reads a folder that `write_task_set` wrote.
 
         Raises:
-          TaskSetError: when there is no such folder, its manifest is missing, or a file differs from it.
+          TaskSetError: when there is no such folder, it is of another version, its manifest is missing, or a
+            file differs from it.
         """
         folder = pathlib.Path(folder)
         manifest = _read_manifest(folder)
@@ -136,12 +73,15 @@ class TaskSet:
     @property
     def counts(self) -> dict[str, int]:
         """Tasks in each split."""
-        return dict(self.manifest["counts"]["tasks"])
+        if self._is_whole:
+            return dict(self.manifest["counts"]["tasks"])
+        return {split: len(self.source(split)) for split in SPLITS}
 
     @property
     def digest(self) -> str:
         """A short hash of every file's content; names caches derived from this task set."""
-        return _sha256(json.dumps(self.manifest["files"], sort_keys=True).encode())[:16]
+        part = "" if self._is_whole else json.dumps(sorted(self.specs))
+        return _sha256((json.dumps(self.manifest["files"], sort_keys=True) + part).encode())[:16]
 
     def source(self, split: str) -> TaskSource:
         """The tasks of one split; empty when nothing was assigned to it.
@@ -151,11 +91,40 @@ class TaskSet:
         """
         if split not in SPLITS:
             raise TaskSetError(f"no split {split!r}; known: {', '.join(SPLITS)}")
-        if not self.counts[split]:
+        if not self.manifest["counts"]["tasks"][split]:
             return TaskSource(None)
-        # Any: TFDS hides the signatures of its methods behind an untyped decorator.
-        builder: Any = tfds.builder_from_directory(str(self.folder / _DATA_SET))
-        return TaskSource(builder.as_data_source(split=split))
+        return read_tasks(self.folder / _DATA_SETS, split, None if self._is_whole else frozenset(self.specs))
+
+    def filtered(self, *, licenses: Collection[str] = (), origins: Collection[str] = ()) -> "TaskSet":
+        """The environments, and the tasks of every split, that come from some licenses and origins.
+
+        Args:
+          licenses: such as `MIT`; all when empty.
+          origins: such as `humaneval`; all when empty.
+
+        Raises:
+          TaskSetError: when nothing in the task set has one of them.
+        """
+        for kind, wanted in (("license", licenses), ("origin", origins)):
+            known = sorted({getattr(spec, kind) for spec in self.specs.values()})
+            for name in wanted:
+                if name not in known:
+                    there = ", ".join(map(repr, known))
+                    raise TaskSetError(
+                        f"{self.folder}: no environment has the {kind} {name!r}; there are: {there}"
+                    )
+        specs = {
+            env_id: spec
+            for env_id, spec in self.specs.items()
+            if (not licenses or spec.license in licenses) and (not origins or spec.origin in origins)
+        }
+        return dataclasses.replace(
+            self, specs=specs, features={env_id: self.features[env_id] for env_id in specs}
+        )
+
+    @property
+    def _is_whole(self) -> bool:
+        return len(self.specs) == self.manifest["counts"]["environments"]
 
 
 def write_task_set(
@@ -166,6 +135,7 @@ def write_task_set(
     split_of: Mapping[str, str],
     manifest: Mapping[str, Any],
     rows: Iterable[Mapping[str, Any]] = (),
+    card: Callable[[TaskSet], Mapping[str, str]] | None = None,
 ) -> None:
     """Writes a task set, replacing what was at `folder`.
 
@@ -178,7 +148,9 @@ def write_task_set(
       features: environment id -> JSON-able notes; environments without any get `{}`.
       split_of: task id -> one of `SPLITS`.
       manifest: JSON-able entries of the writer's own, such as the guest's hash and rejections by reason.
+        `command` is what a user is told to make the task set again with.
       rows: the tasks in the published row format, for `training_instance.jsonl`.
+      card: the card's files, name -> text, made of the rest just before the folder appears.
 
     Raises:
       TaskSetError: when two environments or tasks share an id, a task names an unknown environment or has
@@ -192,24 +164,37 @@ def write_task_set(
     try:
         by_split = {split: [task for task in tasks if split_of[task.task_id] == split] for split in SPLITS}
         _write_environments(partial, specs, features)
-        _write_data_set(partial, by_split)
-        _write_lines(partial / _ROWS, rows)
+        write_tasks(partial / _DATA_SETS, by_split, {spec.env_id: spec for spec in specs})
+        _write_lines(partial / ROWS, rows)
         whole = {
+            "version": VERSION,
             **manifest,
-            "counts": {
-                "environments": len(specs),
-                "tasks": {split: len(members) for split, members in by_split.items()},
-                "environments_by_split": {
-                    split: len({task.env_id for task in members}) for split, members in by_split.items()
-                },
-                "environments_by_license": dict(sorted(Counter(spec.license for spec in specs).items())),
-            },
+            "counts": _counts(specs, by_split),
             "files": {name: _sha256((partial / name).read_bytes()) for name in _relative_files(partial)},
         }
         (partial / _MANIFEST).write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
+        for name, text in card(TaskSet.open(partial)).items() if card else ():
+            (partial / name).write_text(text, encoding="utf-8", newline="\n")
         _replace_folder(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _counts(specs: Sequence[EnvSpec], by_split: Mapping[str, Sequence[Task]]) -> dict[str, Any]:
+    spec_of = {spec.env_id: spec for spec in specs}
+    tasks = [spec_of[task.env_id] for members in by_split.values() for task in members]
+    return {
+        "environments": len(specs),
+        "tasks": {split: len(members) for split, members in by_split.items()},
+        "environments_by_split": {
+            split: len({task.env_id for task in members}) for split, members in by_split.items()
+        },
+        **{
+            f"{kind}_by_{key}": dict(sorted(Counter(getattr(spec, key) for spec in counted).items()))
+            for kind, counted in (("environments", specs), ("tasks", tasks))
+            for key in ("license", "origin")
+        },
+    }
 
 
 def _check_records(
@@ -244,17 +229,6 @@ def _write_environments(
     _write_lines(folder / _ENVIRONMENTS, (_to_row(spec, features.get(spec.env_id, {})) for spec in specs))
 
 
-def _write_data_set(folder: pathlib.Path, by_split: Mapping[str, Sequence[Task]]) -> None:
-    """Writes the splits that have tasks: TFDS refuses an empty one, so the manifest alone records those."""
-    filled = {split: tasks for split, tasks in by_split.items() if tasks}
-    if not filled:
-        return
-    # TFDS announces itself on both streams and has no switch for it.
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        builder = CodegymTasks(filled, data_dir=str(folder / _DATA_SET.parts[0]), file_format="array_record")
-        builder.download_and_prepare()
-
-
 def _replace_folder(new: pathlib.Path, folder: pathlib.Path) -> None:
     """Renames `new` to `folder`; a folder already there is moved aside first, then deleted."""
     if not folder.exists():
@@ -276,8 +250,15 @@ def _read_manifest(folder: pathlib.Path) -> dict[str, Any]:
         manifest = json.loads(path.read_bytes())
     except ValueError as error:
         raise TaskSetError(f"{path}: damaged, not JSON ({error}); write the task set again") from error
-    if not isinstance(manifest, dict) or any(key not in manifest for key in _OWN_KEYS):
+    if not isinstance(manifest, dict) or any(key not in manifest for key in ("counts", "files")):
         raise TaskSetError(f"{path}: not a task set's manifest (needs the keys {', '.join(_OWN_KEYS)})")
+    version = manifest.get("version", _FIRST_VERSION)
+    if version != VERSION:
+        command = manifest.get("command", "codegym synth CONFIG")
+        raise TaskSetError(
+            f"{folder}: a task set of version {version}, but this codegym-jax reads {VERSION};"
+            f" make it again with `{command}`"
+        )
     return manifest
 
 
@@ -317,34 +298,3 @@ def _to_spec(row: Mapping[str, Any], source: str) -> EnvSpec:
     )
     fields = {key: value for key, value in row.items() if key not in ("env_id", "features", "tools")}
     return EnvSpec(**fields, tools=tools, source=source)
-
-
-def _to_example(task: Task) -> dict[str, Any]:
-    return {
-        "task_id": _to_bytes(task.task_id),
-        "env_id": _to_bytes(task.env_id),
-        "config_json": _to_bytes(task.config_json),
-        "oracle_actions": [_to_bytes(action) for action in task.oracle_actions],
-        "oracle_observations": [_to_bytes(observation) for observation in task.oracle_observations],
-        "answer_json": _to_bytes(task.answer_json),
-        "oracle_calls": len(task.oracle_actions),
-    }
-
-
-def _to_task(example: Mapping[str, Any]) -> Task:
-    return Task(
-        env_id=_to_text(example["env_id"]),
-        config_json=_to_text(example["config_json"]),
-        oracle_actions=tuple(_to_text(action) for action in example["oracle_actions"]),
-        oracle_observations=tuple(_to_text(observation) for observation in example["oracle_observations"]),
-        answer_json=_to_text(example["answer_json"]),
-    )
-
-
-def _to_bytes(text: str) -> bytes:
-    """UTF-8 that also takes the lone surrogates a Python string, hence a tool's result, may hold."""
-    return text.encode("utf-8", "surrogatepass")
-
-
-def _to_text(data: bytes) -> str:
-    return data.decode("utf-8", "surrogatepass")

@@ -8,7 +8,9 @@ import subprocess
 import sys
 
 import pytest
+import tensorflow_datasets as tfds
 
+from codegym_jax.data.codegym_tasks import RELEASE_NOTES, VERSION
 from codegym_jax.data.splits import SPLITS, TEST_ENV, TRAIN
 from codegym_jax.data.task_set import TaskSet, TaskSetError, write_task_set
 from codegym_jax.records import EnvSpec, ParameterSpec, Task, ToolSpec
@@ -149,6 +151,68 @@ def test_a_failed_write_leaves_the_old_set_untouched(tmp_path):
         write(tmp_path / "set", rows=failing_rows())
     assert file_bytes(tmp_path / "set") == before
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def test_a_task_set_of_another_version_is_named_with_what_makes_it_again(tmp_path):
+    folder = write(tmp_path / "set", manifest={"command": "codegym import FILE..."})
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"version": "9.1.0"}))
+    with pytest.raises(TaskSetError, match=rf"version 9\.1\.0, .* reads {VERSION}; .*`codegym import FILE"):
+        TaskSet.open(folder)
+
+
+def test_a_task_set_from_before_versions_is_of_the_first(tmp_path):
+    folder = write(tmp_path / "set")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["version"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(TaskSetError, match=rf"version 1\.0\.0, .* reads {VERSION}; .*`codegym synth CONFIG`"):
+        TaskSet.open(folder)
+
+
+def test_every_version_has_notes():
+    assert VERSION in RELEASE_NOTES
+    assert list(RELEASE_NOTES) == sorted(RELEASE_NOTES)
+
+
+def test_every_task_says_its_license_and_origin(tmp_path):
+    folder = write(tmp_path / "set", specs=[BELOW, dataclasses.replace(OTHER, license="CC0-1.0", origin="x")])
+    builder = tfds.builder_from_directory(str(folder / "tfds/codegym_tasks" / VERSION))
+    for split, expected in ((TRAIN, (b"MIT", b"humaneval")), (TEST_ENV, (b"CC0-1.0", b"x"))):
+        examples = list(builder.as_data_source(split=split))
+        assert {(example["license"], example["origin"]) for example in examples} == {expected}
+    counts = TaskSet.open(folder).manifest["counts"]
+    assert counts["tasks_by_license"] == {"CC0-1.0": 2, "MIT": 3}
+    assert counts["environments_by_origin"] == {"humaneval": 1, "x": 1}
+
+
+@pytest.mark.parametrize("wanted", [{"licenses": ["MIT"]}, {"origins": ["humaneval"]}])
+def test_a_filtered_set_holds_what_is_wanted_of_every_split(tmp_path, wanted):
+    mixed = {task.task_id: TRAIN for task in TASKS}
+    whole = TaskSet.open(write(tmp_path / "set", split_of=mixed))
+    part = whole.filtered(**wanted)
+    assert list(part.specs) == list(part.features) == [BELOW.env_id]
+    assert list(part.source(TRAIN)) == [TASKS[0], TASKS[2], TASKS[4]]
+    assert part.source(TRAIN)[-1] == TASKS[4]
+    assert list(part.source(TEST_ENV)) == []
+    assert part.counts == {split: 3 * (split == TRAIN) for split in SPLITS}
+    assert part.digest != whole.digest
+    assert whole.filtered() == whole
+
+
+def test_a_license_that_nothing_has_is_named(tmp_path):
+    task_set = TaskSet.open(write(tmp_path / "set"))
+    with pytest.raises(TaskSetError, match="license 'MTI'; there are: '', 'MIT'"):
+        task_set.filtered(licenses=["MTI"])
+
+
+def test_a_card_lies_beside_and_is_no_part_of_the_content(tmp_path):
+    def card(task_set: TaskSet) -> dict[str, str]:
+        return {"README.md": f"{len(list(task_set.source(TRAIN)))} tasks\n"}
+
+    plain, described = write(tmp_path / "plain"), write(tmp_path / "described", card=card)
+    assert (described / "README.md").read_bytes() == b"3 tasks\n"
+    assert TaskSet.open(plain).digest == TaskSet.open(described).digest
 
 
 def test_a_missing_folder_is_named(tmp_path):
