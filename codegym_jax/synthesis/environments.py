@@ -20,7 +20,7 @@ from codegym_jax.synthesis import bundle
 from codegym_jax.synthesis.outline import features
 from codegym_jax.synthesis.problems import Problem
 
-SYNTHESIS_LIMITS = SandboxConfig(fuel_per_call=6_000_000_000, memory_bytes=128 * 2**20)
+SYNTHESIS_LIMITS = SandboxConfig(fuel_per_call=60_000_000_000, memory_bytes=128 * 2**20)
 """Of one run of the outliner; a problem that needs more is given up, wherever it runs."""
 MIN_TASKS = 10
 
@@ -34,6 +34,8 @@ class Made:
     tasks: tuple[Task, ...]
     features: dict[str, Any] = field(default_factory=dict)
     rejections: tuple[Rejection, ...] = ()
+    asked: dict[str, Any] = field(default_factory=dict)
+    """What the task asks for, as the outliner chose it."""
 
 
 class Workshop:
@@ -69,8 +71,14 @@ class Workshop:
         if len(tasks) < MIN_TASKS:
             reason = rejections[0].reason if rejections else "few_tasks"
             return Rejection(reason=reason, detail=f"{len(tasks)} tasks left", subject=problem.code_id)
-        measured = measure(spec, tasks)
-        return Made(problem=problem, spec=spec, tasks=tasks, features=measured, rejections=rejections)
+        return Made(
+            problem=problem,
+            spec=spec,
+            tasks=tasks,
+            features=measure(spec, tasks, made["tool_kinds"]),
+            rejections=rejections,
+            asked=made["asked"],
+        )
 
     def extend(self, made: Made) -> Made | Rejection:
         """The same environment with `tasks_per_learnable_environment` tiny tasks in place of its own.
@@ -81,7 +89,12 @@ class Workshop:
         more = self._run(
             "more_configs",
             made.problem,
-            {"count": wanted, "class_name": made.spec.class_name, "environment": made.spec.source},
+            {
+                "count": wanted,
+                "class_name": made.spec.class_name,
+                "environment": made.spec.source,
+                "asked": made.asked,
+            },
         )
         if isinstance(more, Rejection):
             return more
@@ -89,7 +102,7 @@ class Workshop:
         if len(tasks) < wanted / 2:
             detail = f"{len(tasks)} of {wanted}"
             return Rejection(reason="few_tiny_tasks", detail=detail, subject=made.spec.env_id)
-        measured = measure(made.spec, tasks)
+        measured = measure(made.spec, tasks, made.features["tool_kinds"])
         if not features.is_learnable(measured):
             return Rejection(reason="unlearnable_tiny_tasks", subject=made.spec.env_id)
         return replace(made, tasks=tasks, features=measured, rejections=(*made.rejections, *rejections))
@@ -142,8 +155,12 @@ class Workshop:
         return tuple(tasks), tuple(rejections)
 
 
-def measure(spec: EnvSpec, tasks: tuple[Task, ...]) -> dict[str, Any]:
-    """The learnability features of an environment, read off its source and its verified tasks."""
+def measure(spec: EnvSpec, tasks: tuple[Task, ...], kinds: dict[str, str]) -> dict[str, Any]:
+    """The features of an environment, read off its source and its verified tasks.
+
+    Args:
+      kinds: tool name -> `access`, `operation`, `helper`, `state` or `frame`.
+    """
     episodes = []
     for task in tasks:
         steps = []
@@ -152,7 +169,13 @@ def measure(spec: EnvSpec, tasks: tuple[Task, ...]) -> dict[str, Any]:
             result = None if call["name"] == "Done" else json.loads(observation)
             steps.append((call["name"], call["parameters"], result))
         episodes.append(steps)
-    return features.of_source(spec.source) | features.measure(episodes) | {"hidden_input": True}
+    measured = features.of_source(spec.source) | features.measure(episodes)
+    observed = json.loads(tasks[0].oracle_observations[0])
+    return measured | {
+        "tool_kinds": kinds,
+        "hidden_inputs": next(reversed(observed.values())),
+        "quality": {"good": features.is_good(measured, kinds, episodes)},
+    }
 
 
 _workshop: Workshop | None = None

@@ -60,7 +60,7 @@ def main_solution(items):
 
     return sum(item for item in items if is_square(item))
 """,
-    generator=_lists(0, 20),
+    generator=_lists(0, 20, longest=12),
     tools={"IsSquare", "UpdateTotal"},
 )
 

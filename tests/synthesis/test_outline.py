@@ -176,8 +176,8 @@ def test_errors_are_told_and_counted():
     ("source", "generator", "reason"),
     [
         (
-            "def main_solution(n):\n    return n + 1\n",
-            "def generate_inputs(rng):\n    return {'n': rng.randint(0, 99)}\n",
+            "def main_solution(mode, unit):\n    return len(mode) + len(unit)\n",
+            "def generate_inputs(rng):\n    return {k: rng.choice(['', 'a', 'bb', 'ccc']) for k in ('mode', 'unit')}\n",
             "nothing to hide",
         ),
         (
@@ -186,7 +186,7 @@ def test_errors_are_told_and_counted():
             "the solution fails or is not deterministic",
         ),
         (
-            "def main_solution(items):\n    return items[::-1] * 50\n",
+            "def main_solution(items):\n    return str(items) * 50\n",
             "def generate_inputs(rng):\n    return {'items': [rng.randint(0, 9) for _ in range(9)]}\n",
             "long answers",
         ),

@@ -21,7 +21,7 @@ class NotLazy(Exception):
 
 
 def hidden_parameters(samples: list[dict[str, Any]]) -> list[str]:
-    """The inputs to hide: containers, and texts that do not look like the choice of a mode."""
+    """The inputs to hide: containers, and texts that look like no choice of a mode; or else numbers."""
     hidden = []
     for name in samples[0]:
         values = [sample[name] for sample in samples]
@@ -33,7 +33,9 @@ def hidden_parameters(samples: list[dict[str, Any]]) -> list[str]:
         mode = len(texts) <= 5 and len(values) >= 12 and longest <= 14
         if longest > 3 and not mode:
             hidden.append(name)
-    return hidden
+    if hidden:
+        return hidden
+    return [name for name in samples[0] if all(type(sample[name]) in (int, float) for sample in samples)]
 
 
 class Access:
@@ -46,6 +48,8 @@ class Access:
           ValueError: when the values are of several kinds.
         """
         kinds = {type(value) for value in values}
+        if kinds == {int, float}:
+            kinds = {float}
         if len(kinds) != 1:
             raise ValueError(f"the hidden input {name} is of several types")
         kind = kinds.pop()

@@ -37,7 +37,7 @@ import gymnasium
 {solution}
 
 
-class {class_name}(gymnasium.Env):
+{rounding}class {class_name}(gymnasium.Env):
     r"""{statement}"""
 
     def __init__(self, env_str=None):
@@ -85,7 +85,7 @@ class {class_name}(gymnasium.Env):
     def get_ref_answer(self):
         """The answer of the published solution."""
         answer = {reference}
-        return json.loads(json.dumps(answer))
+        return {given_back}
 
     def Observe(self):
         r"""
@@ -117,7 +117,7 @@ class {class_name}(gymnasium.Env):
             Your answer: {answer}, Reference answer: {answer}, Result: Correct, reward=1
         """
         reference = self.get_ref_answer()
-        correct = answer == reference and isinstance(answer, bool) == isinstance(reference, bool)
+        correct = {comparison}
         self._reward = 1.0 if correct else 0.0
         self._done = True
         result = "Correct" if correct else "Incorrect"
@@ -161,6 +161,30 @@ _TOOL = '''\
 
 '''
 
+_ROUNDING = '''\
+def _rounded(value):
+    """The value with {digits} decimals in its floats."""
+    if isinstance(value, float):
+        return round(value, {digits}) + 0.0
+    if type(value) in (list, tuple):
+        return type(value)(map(_rounded, value))
+    return {{key: _rounded(item) for key, item in value.items()}} if isinstance(value, dict) else value
+
+
+def _agree(answer, reference):
+    """Whether an answer is right, its floats within {tolerance}, relative above 1."""
+    if isinstance(reference, float) and type(answer) in (int, float):
+        return abs(answer - reference) <= {tolerance} * max(1.0, abs(reference))
+    if isinstance(reference, list):
+        return type(answer) is list and len(answer) == len(reference) and all(map(_agree, answer, reference))
+    if isinstance(reference, dict):
+        same_keys = type(answer) is dict and set(answer) == set(reference)
+        return same_keys and all(_agree(answer[key], reference[key]) for key in reference)
+    return answer == reference and isinstance(answer, bool) == isinstance(reference, bool)
+
+
+'''
+
 
 def class_name(problem: Problem, outline: Outline) -> str:
     """`BelowThresholdEnv`: after the entry function, or the function that does its work."""
@@ -185,15 +209,17 @@ def environment(
       about: dict with `code_id`, `statement` and `license`.
     """
     name = class_name(problem, outline)
-    visible = [p for p in problem.parameters if p not in problem.hidden]
+    sample = traces[0][0]
+    visible = [name for name in sample.inputs if name not in problem.hidden]
     hidden_key = names.unique("hidden", visible)
     shown = "".join(f'"{p}": self.inputs["{p}"], ' for p in visible)
-    sample = traces[0][0]
-    observed = {p: sample.inputs[p] for p in visible if p in sample.inputs} | {hidden_key: problem.hidden}
+    observed = {p: sample.inputs[p] for p in visible} | {hidden_key: problem.hidden}
     lifted = problem.lifted()
-    reference = f"{problem.entry}(**json.loads(json.dumps(self.inputs)))"
-    if problem.projection is not None:
-        reference += f"[{problem.projection!r}]"
+    given = "self.inputs"
+    if problem.position is not None:
+        given = f"{{name: self.inputs[name] for name in self.inputs if name != {problem.position!r}}}"
+    reference = f"{problem.entry}(**json.loads(json.dumps({given}))){problem.asked('self.inputs')}"
+    rounds = problem.digits is not None
     tools = list(outline.tools.values())
     calls = {tool.name: [c for _, log in traces for c in log if c.tool == tool.name] for tool in tools}
     used = [tool for tool in tools if calls[tool.name]]
@@ -204,6 +230,11 @@ def environment(
         code_id=about["code_id"],
         license=about["license"],
         solution="\n\n\n".join([problem.source.strip(), *lifted]),
+        rounding=_ROUNDING.format(digits=problem.digits, tolerance=values.TOLERANCE) if rounds else "",
+        comparison="_agree(answer, reference)"
+        if rounds
+        else "answer == reference and isinstance(answer, bool) == isinstance(reference, bool)",
+        given_back="_rounded(json.loads(json.dumps(answer)))" if rounds else "json.loads(json.dumps(answer))",
         class_name=name,
         statement=_docstring(_wrapped(about["statement"])),
         mapping="\n".join(f'            "{tool}": {number},' for number, tool in enumerate(mapping)),
@@ -211,11 +242,9 @@ def environment(
         reference=reference,
         observed=_example(values.to_json(observed)),
         observe=f"{{{shown}{hidden_key!r}: {problem.hidden!r}}}",
-        tools="\n".join(_tool(tool, calls[tool.name]) for tool in used),
+        tools="\n".join(_tool(tool, calls[tool.name], rounds) for tool in used),
         answer_type=" or ".join(types),
-        answer_meaning="the answer."
-        if problem.projection is None
-        else f"the value of `{problem.projection}`.",
+        answer_meaning=_answer_meaning(problem),
         answer=_example(str(sample.answer)),
         solver=_solver(problem, outline, visible),
         examples="\n".join(f"        {trace[0].inputs!r}," for trace in traces[:2]),
@@ -223,16 +252,21 @@ def environment(
     return name, source
 
 
+def _answer_meaning(problem: Problem) -> str:
+    whole = "the answer" if problem.projection is None else f"the value of `{problem.projection}`"
+    return f"{whole}." if problem.position is None else f"element `{problem.position}` of {whole}."
+
+
 def _solver(problem: Problem, outline: Outline, visible: list[str]) -> str:
     """The body of `solve` up to the answer."""
     nested = _needed_definitions(outline.tree, problem.entry)
     blocks = [ast.unparse(_SelfRenamed().visit(copy.deepcopy(node))) + "\n" for node in nested]
-    passed = [f"{name}=observed[{name!r}]" for name in visible]
+    passed = [f"{name}=observed[{name!r}]" for name in visible if name != problem.position]
     passed += [f"{name}={ast.unparse(expression)}" for name, expression in outline.arguments.items()]
     observe = "observed = call('Observe')" if visible else "call('Observe')"
     prelude = [ast.unparse(statement) for statement in outline.prelude]
-    take = "" if problem.projection is None else f"[{problem.projection!r}]"
-    blocks += [observe, *prelude, f"answer = {problem.entry}({', '.join(passed)}){take}"]
+    asked = problem.asked("observed")
+    blocks += [observe, *prelude, f"answer = {problem.entry}({', '.join(passed)}){asked}"]
     return textwrap.indent("\n".join(blocks), " " * 8)
 
 
@@ -265,7 +299,7 @@ def _needed_definitions(tree: ast.Module, entry: str) -> list[ast.stmt]:
     return [node for name, node in defined.items() if name in reached and (name in calling or name == entry)]
 
 
-def _tool(tool: Tool, calls: list[Call]) -> str:
+def _tool(tool: Tool, calls: list[Call], rounds: bool) -> str:
     """The method of one tool."""
     lines = []
     for parameter in tool.parameters:
@@ -281,7 +315,7 @@ def _tool(tool: Tool, calls: list[Call]) -> str:
             args="\n".join(lines) or "            None",
             returns="a value of type " + " or ".join(returned),
             example=_example(values.to_json(calls[0].result)),
-            expression=tool.expression,
+            expression=f"_rounded({tool.expression})" if rounds else tool.expression,
         ).rstrip("\n")
         + "\n"
     )

@@ -16,6 +16,14 @@ MAX_TINY_SCALAR = 3  # characters of JSON, quotes apart; true, false and null ar
 MAX_TINY_LIST = 0  # items of a list or an object, so `Observe` has nothing visible to show either
 SHORT_CALLS = 8  # of a task short enough to demonstrate
 MIN_TINY_TASKS = 6  # an environment with fewer in its sample is not judged
+BANDS = ((3, 9), (10, 40), (41, 256))
+"""Oracle calls, `Done` included, of easy, medium and hard tasks."""
+BAND_SHARES = (0.25, 0.5, 0.25)
+MEDIUM_CALLS = BANDS[1][0]
+GOOD_TOOLS = 2  # operations that an environment worth training on has at least ...
+GOOD_CALLS = 4  # ... calls of them in the median task ...
+GOOD_TASKS = 10  # ... tasks that are no easy ones ...
+GOOD_ANSWERS = 3  # ... and distinct answers
 CONSTANTS = {values.to_json(value) for value in (0, 1, -1, 2, "", " ", True, False, None, 0.0, 1.0)}
 
 Steps = list[tuple[str, dict[str, Any], Any]]
@@ -154,6 +162,31 @@ def _is_native(node: ast.AST, nested: set[str]) -> bool:
         case ast.Call(func=ast.Attribute(attr=name)):
             return name != "append"
     return False
+
+
+def band(calls: int) -> int:
+    """The index in `BANDS` of a task with so many oracle calls; beyond the last band it is the last one's."""
+    return next((i for i, (_, high) in enumerate(BANDS) if calls <= high), len(BANDS) - 1)
+
+
+def is_good(features: Mapping[str, Any], kinds: Mapping[str, str], episodes: list[Steps]) -> bool:
+    """Whether an environment is GOOD: tools with real work, often used, in tasks of some length.
+
+    Args:
+      features: of `measure_all` on the episodes.
+      kinds: tool name -> kind; tools that only read hidden inputs are of kind `access`.
+      episodes: of its verified tasks.
+    """
+    worked = [
+        [name for name, _, _ in steps if kinds.get(name, "frame") not in ("access", "frame")]
+        for steps in episodes
+    ]
+    return (
+        len(set().union(*worked)) >= GOOD_TOOLS
+        and statistics.median(map(len, worked)) >= GOOD_CALLS
+        and sum(calls >= MEDIUM_CALLS for calls in features["oracle_calls"]) >= GOOD_TASKS
+        and features["answers"] >= GOOD_ANSWERS
+    )
 
 
 def median_calls(features: Mapping[str, Any]) -> float:

@@ -1,16 +1,18 @@
 """The two entry points that run inside the guest, JSON text in and out."""
 
+import ast
 import json
 import random
-from collections.abc import Callable, Iterable, Iterator
+import statistics
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from codegym_jax.synthesis.outline import features, inputs, values
+from codegym_jax.synthesis.outline import features, inputs, names, values
 from codegym_jax.synthesis.outline.access import hidden_parameters
 from codegym_jax.synthesis.outline.emit import environment
 from codegym_jax.synthesis.outline.normalize import functions
 from codegym_jax.synthesis.outline.problem import Inputs, Problem
-from codegym_jax.synthesis.outline.trace import Call, Sample, Strategy, Unusable, outline
+from codegym_jax.synthesis.outline.trace import Call, Outline, Sample, Strategy, Trace, Unusable, outline
 
 _Item = TypeVar("_Item")
 STRATEGIES = (
@@ -20,21 +22,22 @@ STRATEGIES = (
     Strategy(helpers=False, everywhere=True),
     Strategy(lazy=False, loops=False),
 )  # of two equally good outlines, the earlier strategy's is kept
-GOOD_ENOUGH = (True, True, True, 0.0, -1)  # a rank at which no further strategy is tried
+GOOD_ENOUGH = (True, True, True, True, 0.0, -1)  # a rank at which no further strategy is tried
 TRACED_SAMPLES = 12
 MIN_TOOLS = 4
 CANDIDATES_PER_CONFIG = 4
 MAX_ANSWER_SHARE = 0.55  # of the commonest answer among the tiny tasks
 DRAWN_SEEDS = 48
 MIN_SAMPLES = 10
+MAX_EXAMPLE_CHARS = 300
 
 
 def synthesize(argument_json: str) -> str:
     """One problem to one environment.
 
     Takes `code_id`, `source`, `entry`, `statement`, `license`, `test` or `generator`, `seed`, `tasks`,
-    `min_calls`, `max_calls`, `max_answer_chars`. Returns either `class_name`, `source`, `configs`,
-    `statement`, or `reason` and `detail`.
+    `min_calls`, `max_calls`, `max_answer_chars`, and perhaps `inputs`, JSON texts to fall back on. Returns
+    either `class_name`, `source`, `tool_kinds`, `configs`, `statement` and `asked`, or `reason`.
     """
     about = json.loads(argument_json)
     try:
@@ -46,23 +49,53 @@ def synthesize(argument_json: str) -> str:
 def more_configs(argument_json: str) -> str:
     """Configs of tiny tasks (`features.is_tiny`) for an environment.
 
-    Takes what `synthesize` takes and the environment's `class_name`, `environment` (source) and `count`.
+    Takes what `synthesize` takes, what it returned as `asked`, and the environment's `class_name`,
+    `environment` (source) and `count`.
     Returns `configs`, spread over the numbers of oracle calls and over the answers.
     """
     about = json.loads(argument_json)
-    problem, samples = _samples(about, about["count"] * CANDIDATES_PER_CONFIG)
+    problem, pairs = _drawn(about, about["count"] * CANDIDATES_PER_CONFIG)
+    problem.projection = about["asked"]["projection"]
+    problem.digits = about["asked"]["digits"]
+    problem.position = about["asked"]["position"]
+    samples = _samples(problem, pairs, about)
     oracle = _Oracle(about["environment"], about["class_name"])
     configs = _spread(
-        oracle, samples, about, 2 * about["count"], wanted=features.is_tiny, twice=features.SHORT_CALLS
+        oracle,
+        samples,
+        about,
+        2 * about["count"],
+        wanted=features.is_tiny,
+        twice=features.SHORT_CALLS,
+        shares=(1.0,),
     )
     return json.dumps({"configs": _balanced(configs, problem.answer)[: about["count"]]})
 
 
 def _synthesize(about: dict[str, Any]) -> dict[str, Any]:
-    problem, samples = _samples(about, max(3 * about["tasks"], TRACED_SAMPLES))
+    problem, pairs = _drawn(about, max(3 * about["tasks"], TRACED_SAMPLES))
+    problem.projection = _projection([answer for _, answer in pairs], about["max_answer_chars"])
+    reason = "long answers"
+    for digits in _precisions(problem, pairs):
+        problem.digits, problem.position = digits, None
+        samples = _samples(problem, pairs, about)
+        try:
+            return _outlined(problem, samples, about)
+        except Unusable as unusable:
+            reason = str(unusable)
+    raise Unusable(reason)
+
+
+def _outlined(problem: Problem, samples: list[Sample], about: dict[str, Any]) -> dict[str, Any]:
+    """The best environment that a strategy gives on these samples.
+
+    Raises:
+      Unusable: with the reason, when none gives one worth having.
+    """
     if len(samples) < MIN_SAMPLES:
-        raise Unusable("few inputs with an answer")
-    problem.hidden = hidden_parameters([sample.inputs for sample in samples])
+        raise Unusable("long answers")
+    given = [problem.given(sample.inputs) for sample in samples]
+    problem.hidden = hidden_parameters(given)
     if not problem.hidden:
         raise Unusable("nothing to hide")
     candidates, reason = [], "no sound set of tools"
@@ -90,14 +123,20 @@ def _synthesize(about: dict[str, Any]) -> dict[str, Any]:
         return {
             "class_name": candidate["class_name"],
             "source": candidate["source"],
-            "statement": _statement(problem, about),
+            "tool_kinds": candidate["tool_kinds"],
+            "statement": _statement(problem, samples, configs, about),
             "configs": configs,
+            "asked": {
+                "projection": problem.projection,
+                "position": problem.position,
+                "digits": problem.digits,
+            },
         }
     raise Unusable(reason)
 
 
-def _samples(about: dict[str, Any], count: int) -> tuple[Problem, list[Sample]]:
-    """The problem and up to `count` samples whose answers are short enough, its projection chosen."""
+def _drawn(about: dict[str, Any], count: int) -> tuple[Problem, list[tuple[Inputs, Any]]]:
+    """The problem, and some `count` or more (inputs, returned value) pairs; its own inputs come first."""
     problem = Problem(about["source"], about["entry"])
     source = random.Random(about["seed"])
     seen = set()
@@ -107,25 +146,48 @@ def _samples(about: dict[str, Any], count: int) -> tuple[Problem, list[Sample]]:
         )
         more = inputs.shortened
     else:
-        base = inputs.mined(problem, about["test"])
+        base = inputs.mined(problem, about["test"]) if about["test"] else []
         more = inputs.varied
+    base += [json.loads(text) for text in about.get("inputs", ())]
     if not base:
         raise Unusable("no inputs")
-    base = _of_one_form(base)
+    base = [values.rounded(item, values.DIGITS) for item in _of_one_form(base)]
     pairs = list(inputs.answered(problem, base[: 2 * count], seen))
     if not pairs:
         raise Unusable("the solution fails or is not deterministic")
     originals = [item for item, _ in pairs]
     pairs += _first(inputs.answered(problem, more(originals, source, 6 * count), seen), count)
-    problem.projection = _projection([answer for _, answer in pairs], about["max_answer_chars"])
-    samples = []
-    for item, answer in pairs:
-        answer = answer if problem.projection is None else answer[problem.projection]
-        if len(values.to_json(answer)) <= about["max_answer_chars"]:
-            samples.append(Sample(item, answer))
-    if len(samples) < MIN_SAMPLES and len(pairs) >= MIN_SAMPLES:
-        raise Unusable("long answers")
-    return problem, samples
+    pairs += _first(inputs.answered(problem, inputs.grown(originals, source, 2 * count), seen), count // 3)
+    if len(pairs) < MIN_SAMPLES:
+        raise Unusable("few inputs with an answer")
+    return problem, pairs
+
+
+def _precisions(problem: Problem, pairs: list[tuple[Inputs, Any]]) -> tuple[int | None, ...]:
+    """The roundings to try, the better one first."""
+    floats = any(isinstance(s, float) for pair in pairs for s in values.scalars(list(pair)))
+    floats = floats or any(isinstance(node, ast.Div) for node in ast.walk(problem.normalize(False)))
+    return (values.DIGITS, None) if floats else (None,)
+
+
+def _samples(problem: Problem, pairs: list[tuple[Inputs, Any]], about: dict[str, Any]) -> list[Sample]:
+    """The pairs whose answer is short enough; where most are long lists, one element each is asked for."""
+    samples = _short_enough(problem, pairs, about)
+    returned = [answer if problem.projection is None else answer[problem.projection] for _, answer in pairs]
+    if len(samples) >= len(pairs) / 2 or not all(isinstance(answer, list) and answer for answer in returned):
+        return samples
+    problem.position = names.unique("position", problem.parameters)
+    source = random.Random(about["seed"])
+    placed = [
+        (item | {problem.position: source.randrange(len(whole))}, answer)
+        for (item, answer), whole in zip(pairs, returned, strict=True)
+    ]
+    return _short_enough(problem, placed, about)
+
+
+def _short_enough(problem: Problem, pairs: list[tuple[Inputs, Any]], about: dict[str, Any]) -> list[Sample]:
+    samples = [Sample(item, problem.answer_of(answer, item)) for item, answer in pairs]
+    return [s for s in samples if len(values.to_json(s.answer)) <= about["max_answer_chars"]]
 
 
 def _of_one_form(inputs_list: list[Inputs]) -> list[Inputs]:
@@ -175,13 +237,27 @@ def _candidate(
     class_name, source = environment(problem, result, traces, about)
     measured = features.of_source(source) | features.measure([_steps(problem, *trace) for trace in traces])
     rank = (
+        _is_good(result, traces),
         features.is_learnable(measured),
         measured["answer_kind"] != "computed",
         strategy.lazy,
         -round(measured["computed_share"], 2),
         -measured["native_operations"],
     )
-    return {"class_name": class_name, "source": source, "rank": rank}
+    kinds = {name: tool.kind for name, tool in result.tools.items()}
+    return {"class_name": class_name, "source": source, "rank": rank, "tool_kinds": kinds}
+
+
+def _is_good(result: Outline, traces: list[Trace]) -> bool:
+    """Whether there is real work for tools: the traced form of `features.is_good`."""
+    worked = [[c.tool for c in log if result.tools[c.tool].kind != "access"] for _, log in traces]
+    answers = {values.to_json(sample.answer) for sample, _ in traces}
+    return (
+        len(set().union(*worked)) >= features.GOOD_TOOLS
+        and statistics.median(map(len, worked)) >= features.GOOD_CALLS
+        and sum(len(log) + 2 >= features.MEDIUM_CALLS for _, log in traces) >= len(traces) / 2
+        and len(answers) >= features.GOOD_ANSWERS
+    )
 
 
 def _steps(problem: Problem, sample: Sample, log: list[Call]) -> features.Steps:
@@ -213,12 +289,31 @@ def _accepted_configs(
     return configs
 
 
-def _statement(problem: Problem, about: dict[str, Any]) -> str:
-    """The task text: what is asked, what is hidden, what to submit; never how."""
+def _statement(problem: Problem, samples: list[Sample], configs: list[Inputs], about: dict[str, Any]) -> str:
+    """The task text: what is asked, one example, what is hidden, what to submit; never how."""
     hidden = ", ".join(f"`{name}`" for name in problem.hidden)
     wanted = "the answer" if problem.projection is None else f"the value of `{problem.projection}`"
+    if problem.position is not None:
+        wanted = f"element `{problem.position}`, counted from 0, of {wanted}"
     told = f"The input {hidden} is hidden; tools read it. Submit {wanted} with Done."
-    return f"{about['statement']}\n\n{told}".strip()
+    if problem.digits is not None:
+        told += (
+            f" Tools round to {problem.digits} decimals; an answer within {values.TOLERANCE:.1%} is right."
+        )
+    return "\n\n".join(filter(None, (about["statement"].strip(), _example(samples, configs), told)))
+
+
+def _example(samples: list[Sample], configs: list[Inputs]) -> str:
+    """The shortest sample that is no task, as text; "" when all are long."""
+    tasks = {values.to_json(config) for config in configs}
+    texts = [
+        ", ".join(f"`{name}` = {values.to_json(value)}" for name, value in sample.inputs.items())
+        + f" the answer is {values.to_json(sample.answer)}."
+        for sample in samples
+        if values.to_json(sample.inputs) not in tasks
+    ]
+    shortest = min(texts, key=len, default="")
+    return f"For example, with {shortest}" if 0 < len(shortest) <= MAX_EXAMPLE_CHARS else ""
 
 
 class _Oracle:
@@ -271,25 +366,43 @@ def _spread(
     count: int,
     wanted: Callable[[features.Steps], bool] = lambda steps: True,
     twice: int = 0,
+    shares: Sequence[float] = features.BAND_SHARES,
 ) -> list[Inputs]:
-    """Configs on which the oracle succeeds, spread over call counts and answers.
+    """Configs on which the oracle succeeds, spread over bands of difficulty, call counts and answers.
 
     Args:
       count: at most so many.
       wanted: whether an episode will do.
       twice: call counts up to this one get two turns where others get one.
+      shares: of the count, by band; the last one's band has no end.
     """
-    groups = {}
+    bands: list[dict[int, dict[str, list[Inputs]]]] = [{} for _ in shares]
     for sample in samples:
         steps = oracle.run(sample.inputs, about["max_calls"])
         if steps is not None and about["min_calls"] <= len(steps) <= about["max_calls"] and wanted(steps):
-            answers = groups.setdefault(len(steps), {})
+            band = min(features.band(len(steps)), len(shares) - 1)
+            answers = bands[band].setdefault(len(steps), {})
             answers.setdefault(values.to_json(sample.answer), []).append(sample.inputs)
+    queues = [_varied_first(groups, twice) for groups in bands]
+    taken = _shares(queues, count, shares)
+    return _taking_turns([queue[:n] for queue, n in zip(queues, taken, strict=True)])
+
+
+def _varied_first(groups: dict[int, dict[str, list[Inputs]]], twice: int) -> list[Inputs]:
+    """The configs of one band, call counts and answers taking turns."""
     queues = []
     for calls in sorted(groups):
         queue = _taking_turns(list(groups[calls].values()))
         queues += [queue[::2], queue[1::2]] if calls <= twice else [queue]
-    return _taking_turns(queues)[:count]
+    return _taking_turns(queues)
+
+
+def _shares(queues: list[list[Inputs]], count: int, shares: Sequence[float]) -> list[int]:
+    """How many configs each band gives: its share of `count`, and what other bands cannot fill."""
+    taken = [min(len(queue), int(count * share)) for queue, share in zip(queues, shares, strict=True)]
+    for number in sorted(range(len(queues)), key=lambda number: -shares[number]):
+        taken[number] += min(len(queues[number]) - taken[number], count - sum(taken))
+    return taken
 
 
 def _taking_turns(queues: list[list[_Item]]) -> list[_Item]:

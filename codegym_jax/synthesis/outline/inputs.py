@@ -16,6 +16,7 @@ from codegym_jax.synthesis.outline.problem import Inputs, Problem
 
 MAX_INPUT_CHARS = 4_000
 MAX_LIST = 10  # items of a list that was varied
+MAX_GROWN = 24  # items of a list, or characters of a text, that was made from two
 MAX_TEXT = 14  # characters of a text that was varied
 
 
@@ -101,6 +102,19 @@ def shortened(base: list[Inputs], source: random.Random, count: int) -> Iterator
                     start = source.randint(0, len(value) - kept)
                     cuts[len(value)] = slice(start, start + kept)
                 inputs[name] = copy.deepcopy(value[cuts[len(value)]])
+        yield inputs
+
+
+def grown(base: list[Inputs], source: random.Random, count: int) -> Iterator[Inputs]:
+    """Two inputs of `base` joined: their lists and texts one after the other, the rest from the first."""
+    for _ in range(count):
+        inputs, other = copy.deepcopy(source.choice(base)), source.choice(base)
+        for name, value in inputs.items():
+            more = other.get(name)
+            if isinstance(value, list) and isinstance(more, list):
+                inputs[name] = [*value, *copy.deepcopy(more)][:MAX_GROWN]
+            elif isinstance(value, str) and isinstance(more, str):
+                inputs[name] = (value + more)[:MAX_GROWN]
         yield inputs
 
 

@@ -22,6 +22,8 @@ class Problem:
       parameters: its parameters, in order.
       hidden: those that an environment hides; set once samples are known.
       projection: the key of the answer that is asked for when the solution returns a dict, or None.
+      position: the visible input that says which element of the answer is asked for, or None.
+      digits: decimals to which inputs, results of tools and the answer are rounded, or None.
     """
 
     def __init__(self, source: str, entry: str):
@@ -34,6 +36,8 @@ class Problem:
         self.entry = entry
         self.hidden: list[str] = []
         self.projection: str | None = None
+        self.position: str | None = None
+        self.digits: int | None = None
         self._namespace = self.fresh_namespace()
         exec(compile(source, "<solution>", "exec"), self._namespace)
         self._function = self._namespace[entry]
@@ -67,13 +71,25 @@ class Problem:
             self._normalized[loops] = normalize(self.source, self.entry, self.hidden, loops)
         return self._normalized[loops]
 
+    def given(self, inputs: Inputs) -> Inputs:
+        """The inputs that the solution takes."""
+        return {name: value for name, value in inputs.items() if name != self.position}
+
     def raw(self, inputs: Inputs) -> Any:
         """What the published solution returns; its inputs are its own copy."""
-        return self._function(**copy.deepcopy(inputs))
+        return self._function(**copy.deepcopy(self.given(inputs)))
 
-    def answer_of(self, raw: Any) -> Any:
+    def answer_of(self, raw: Any, inputs: Inputs) -> Any:
         """The answer that is asked for, as it comes back from JSON."""
-        return values.round_trip(raw if self.projection is None else raw[self.projection])
+        answer = values.round_trip(raw if self.projection is None else raw[self.projection])
+        if self.position is not None:
+            answer = answer[inputs[self.position]]
+        return values.rounded(answer, self.digits)
+
+    def asked(self, inputs: str) -> str:
+        """Source of the subscripts that take the answer from the returned value; `inputs` is source too."""
+        key = "" if self.projection is None else f"[{self.projection!r}]"
+        return key if self.position is None else f"{key}[{inputs}[{self.position!r}]]"
 
     def answer(self, inputs: Inputs) -> Any:
         """The reference answer.
@@ -81,4 +97,4 @@ class Problem:
         Raises:
           Exception: whatever the solution raises, and ValueError or TypeError for an answer that is not JSON.
         """
-        return self.answer_of(self.raw(inputs))
+        return self.answer_of(self.raw(inputs), inputs)

@@ -154,13 +154,13 @@ class Outline:
         def call(name: str, **arguments: Any) -> Any:
             if len(log) >= MAX_CALLS:
                 raise TooManyCalls
-            result = checks.checked(name, holder, arguments)
+            result = values.rounded(checks.checked(name, holder, arguments), self.problem.digits)
             log.append(
                 Call(name, {key: _recorded(value) for key, value in arguments.items()}, _recorded(result))
             )
             return copy.deepcopy(result) if isinstance(result, (list, dict)) else result
 
-        answer = self.problem.answer_of(self._run(sample.inputs, call))
+        answer = self.problem.answer_of(self._run(sample.inputs, call), sample.inputs)
         return log, answer
 
 
@@ -276,7 +276,7 @@ def _traces(result: Outline, checks: Checks, samples: list[Sample]) -> tuple[lis
         except Exception as error:  # the rewritten solver may fail in any way; it is then given up
             reason = f"outline raises {type(error).__name__}"
             continue
-        if values.same(answer, sample.answer):
+        if values.agree(answer, sample.answer, result.problem.digits):
             traces.append((sample, log))
         else:
             reason = "outline differs from the solution"
