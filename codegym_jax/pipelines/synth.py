@@ -1,127 +1,140 @@
-"""Coding problems to a task set: outline -> verify -> choose -> split -> write."""
+"""Coding problems to a task set: make -> remove near duplicates -> choose and extend -> split -> write.
+
+What is done lies in a journal beside the task set until that is written, so the same command goes on where a
+killed one was. The task set's bytes depend on neither that nor on who did the work.
+"""
 
 import dataclasses
 import hashlib
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 from rich.console import Console
-from rich.progress import track
 
 from codegym_jax.config import ConfigError, RunConfig, digest
 from codegym_jax.data.splits import split_tasks
 from codegym_jax.data.task_set import write_task_set
 from codegym_jax.envs.artefact import find_artefact
 from codegym_jax.envs.codegym_format import task_row
-from codegym_jax.envs.pool import WorkerFailure, parallel_map
+from codegym_jax.pipelines.console import CONSOLE
+from codegym_jax.pipelines.journal import Journal
+from codegym_jax.pipelines.workers import EXTEND, MAKE, LocalWorkers, Site, Workers
 from codegym_jax.records import Rejection
-from codegym_jax.synthesis import bundle
-from codegym_jax.synthesis.environments import Made, extend, make, open_sandbox
+from codegym_jax.synthesis import funnel
+from codegym_jax.synthesis.environments import Made
 from codegym_jax.synthesis.learnable import rank
-from codegym_jax.synthesis.problems import load_problems
+from codegym_jax.synthesis.problems import Problem, load_problems
+from codegym_jax.synthesis.stages import (
+    environment_funnel,
+    environments_of,
+    near_duplicates,
+    refusals_of,
+    refused_duplicates,
+    task_funnel,
+)
 
-_Item = TypeVar("_Item")
-ITEM_DEADLINE_S = 300.0  # host backstop for one problem; its fuel runs out long before
+LOCAL, DIRECT, DATAFLOW = RUNNERS = ("local", "direct", "dataflow")
+"""Processes of this machine; Apache Beam in this process, to try it; Apache Beam on Google Cloud."""
+_PACKAGE = Path(__file__).parents[1]
+_DECISIVE = ("synthesis", "envs", "data", "pipelines/synth.py", "pipelines/workers.py", "records.py")
+_NOT_DECISIVE = "synthesis/llm"
 
 
-def synthesize(config: RunConfig, cache_dir: Path, console: Console | None = None) -> Path:
+def synthesize(
+    config: RunConfig,
+    cache_dir: Path,
+    console: Console = CONSOLE,
+    *,
+    runner: str = LOCAL,
+    beam_options: Sequence[str] = (),
+) -> Path:
     """Makes the task set of a config, or finds it in the cache.
 
     Args:
-      config: `seed`, `sandbox`, `synthesis` and `data` decide the task set, byte for byte.
-      cache_dir: task sets lie in it by digest.
+      config: `sandbox`, `synthesis` and `data` decide the task set, byte for byte.
+      cache_dir: task sets lie in it by digest, and what there is of an unfinished one.
       console: where progress and the summary go.
+      runner: one of `RUNNERS`; it changes no byte.
+      beam_options: for Apache Beam, such as `--project=mine`.
 
     Returns:
       The folder of the task set.
 
     Raises:
       ProblemError: when a corpus is not installed.
-      ConfigError: when no learnable environment is left to train on.
+      ConfigError: when no learnable environment is left to train on, or the runner cannot be had.
+      JournalError: when another process is making the same task set.
     """
-    console = console or Console()
     synthesis = config.synthesis
-    folder = cache_dir / f"task_set-{task_set_digest(config)}"
+    problems = load_problems(synthesis.sources, synthesis.problems_per_source, synthesis.seed)
+    name = f"task_set-{task_set_digest(config, problems)}"
+    folder, partial = cache_dir / name, cache_dir / f"{name}.partial"
     if (folder / "manifest.json").is_file():
-        console.print(f"task set: {folder} (made before)")
+        shutil.rmtree(partial, ignore_errors=True)
+        console.print(f"task set: {folder} (made before)", soft_wrap=True)
         return folder
 
-    problems = load_problems(synthesis.sources, synthesis.problems_per_source, synthesis.seed)
-    setup = {
-        "workers": synthesis.workers,
-        "initializer": open_sandbox,
-        "initargs": (config.sandbox, synthesis, synthesis.seed),
-        "deadline_s": ITEM_DEADLINE_S,
-    }
-    made: dict[str, Made] = {}
-    rejections: Counter[str] = Counter()
-    results = parallel_map(make, problems, **setup)
-    for result in _progress(results, len(problems), "outline and verify", console):
-        if isinstance(result, Made):
-            made[result.spec.env_id] = result
-        else:
-            rejections[_reason(result)] += 1
-
-    chosen: list[str] = []
-    extended: set[str] = set()
-    choosable = {env_id: one.features for env_id, one in made.items()}
-    while True:  # until every chosen environment has its many tasks
-        chosen = rank(choosable, synthesis.learnable_environments)
-        waiting = [env_id for env_id in chosen if env_id not in extended]
-        if not waiting:
-            break
-        results = parallel_map(extend, [made[env_id] for env_id in waiting], **setup)
-        tracked = _progress(results, len(waiting), "tasks for a tiny policy", console)
-        for env_id, result in zip(waiting, tracked, strict=True):
-            if isinstance(result, Made):
-                made[env_id] = result
-                extended.add(env_id)
-            else:
-                rejections[_reason(result)] += 1
-                del choosable[env_id]
-    if len(chosen) <= config.data.heldout_environments:
-        raise ConfigError(
-            f"data.heldout_environments must be below the number of learnable environments, got"
-            f" {config.data.heldout_environments} of {len(chosen)}; raise synthesis.problems_per_source"
-        )
-
-    environments = [made[env_id] for env_id in sorted(made)]
-    for one in environments:
-        rejections.update(rejection.reason for rejection in one.rejections)
-    tasks = [task for one in environments for task in one.tasks]
-    split_of = split_tasks(
-        {task.task_id: task.env_id for task in tasks},
-        learnable_env_ids=chosen,
-        seed=synthesis.seed,
-        heldout_environments=config.data.heldout_environments,
-        validation_configs=config.data.validation_configs,
-        test_configs=config.data.test_configs,
-    )
-    spec_of = {one.spec.env_id: one.spec for one in environments}
-    manifest = {
-        "digest": task_set_digest(config),
-        "guest_hash": find_artefact().wasm_sha256,
-        "problems": len(problems),
-        "environments": len(environments),
-        "tasks": len(tasks),
-        "learnable": chosen,
-        "rejections": dict(sorted(rejections.items())),
-        "environments_by_origin": dict(sorted(Counter(one.spec.origin for one in environments).items())),
-    }
-    write_task_set(
-        folder,
-        [one.spec for one in environments],
-        tasks,
-        {one.spec.env_id: one.features | {"learnable": one.spec.env_id in chosen} for one in environments},
-        split_of,
-        manifest,
-        rows=(task_row(spec_of[task.env_id], task, index) for index, task in enumerate(tasks)),
-    )
-    console.print(summary(manifest))
+    with Journal(partial) as journal:
+        workers = _workers(runner, config, partial, beam_options)
+        site = Site(workers, journal, console)
+        outcomes = site.finish(MAKE, {problem.code_id: problem for problem in problems}, "outline and verify")
+        made = {one.spec.env_id: one for outcome in outcomes.values() for one in environments_of(outcome)}
+        families, duplicate_of = near_duplicates(made)
+        kept = {env_id: one for env_id, one in sorted(made.items()) if env_id not in duplicate_of}
+        chosen, tiny, rejected = choose_and_extend(site, kept, synthesis.learnable_environments)
+        if synthesis.learnable_environments and len(chosen) <= config.data.heldout_environments:
+            raise ConfigError(
+                "data.heldout_environments must be below the number of learnable environments, got"
+                f" {config.data.heldout_environments} of {len(chosen)}; raise synthesis.problems_per_source"
+            )
+        refused = [*refusals_of(outcomes.values()), *refused_duplicates(duplicate_of)]
+        manifest = {
+            "digest": name.removeprefix("task_set-"),
+            "guest_hash": find_artefact().wasm_sha256,
+            "problems": len(problems),
+            "environments": len(kept),
+            "learnable": chosen,
+            "environments_by_origin": dict(sorted(Counter(one.spec.origin for one in kept.values()).items())),
+            "rejections": _count([*refused, *rejected], {**made, **tiny}.values()),
+            "funnel": [
+                *environment_funnel(outcomes, refused),
+                *task_funnel(made, duplicate_of, tiny),
+            ],
+        }
+        _write(folder, config, kept | tiny, chosen, families, manifest)
+        journal.remove()
+    for line in summary(manifest):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     return folder
+
+
+def choose_and_extend(
+    site: Site, made: Mapping[str, Made], count: int
+) -> tuple[list[str], dict[str, Made], list[Rejection]]:
+    """Chooses environments that a tiny policy can learn, until each of them has its many tiny tasks.
+
+    Returns:
+      Their ids, the extended environments by id, and why others could not be extended.
+    """
+    choosable = {env_id: one.features for env_id, one in made.items()}
+    tiny: dict[str, Made] = {}
+    rejections: list[Rejection] = []
+    while True:
+        chosen = rank(choosable, count)
+        waiting = {env_id: made[env_id] for env_id in chosen if env_id not in tiny}
+        if not waiting:
+            return chosen, {env_id: tiny[env_id] for env_id in chosen}, rejections
+        for env_id, outcome in site.finish(EXTEND, waiting, "tasks for a tiny policy").items():
+            extended = environments_of(outcome)
+            if extended:
+                tiny[env_id] = extended[0]
+                choosable[env_id] = extended[0].features
+            else:
+                rejections += refusals_of([outcome])
+                del choosable[env_id]
 
 
 def export(folder: Path, target: Path) -> Path:
@@ -138,30 +151,96 @@ def export(folder: Path, target: Path) -> Path:
     return partial.rename(target)
 
 
-def task_set_digest(config: RunConfig) -> str:
-    """Changes with everything that a task set's bytes depend on; the number of workers is not among it."""
-    sources = hashlib.sha256(repr(bundle.sources()).encode()).hexdigest()
-    synthesis = dataclasses.replace(config.synthesis, workers=0)
-    return digest(config.sandbox, synthesis, config.data, find_artefact().wasm_sha256, sources)
+def task_set_digest(config: RunConfig, problems: Sequence[Problem]) -> str:
+    """Changes with everything that a task set's bytes depend on; the number of workers is not among it.
+
+    That is the settings, every field of every problem, both builds of the guest, and the source of the
+    synthesizer, of the sandbox, of what splits and writes.
+    """
+    data = config.data
+    return digest(
+        config.sandbox,
+        dataclasses.replace(config.synthesis, workers=0),
+        data.heldout_environments,
+        data.validation_configs,
+        data.test_configs,
+        *(find_artefact(build).wasm_sha256 for build in ("guest", "second")),
+        hashlib.sha256(repr(list(problems)).encode("utf-8", "surrogatepass")).hexdigest(),
+        _sources_sha256(),
+    )
 
 
-def summary(manifest: dict) -> str:
+def summary(manifest: Mapping[str, Any]) -> list[str]:
     """What was made and what was refused, for people."""
-    lines = [
-        f"{manifest['environments']} environments with {manifest['tasks']} verified tasks"
+    tasks = next(row["passed"] for row in reversed(manifest["funnel"]) if row["things"] == "tasks")
+    return [
+        *funnel.lines(manifest["funnel"]),
+        f"{manifest['environments']} environments with {tasks} verified tasks"
         f" from {manifest['problems']} problems; {len(manifest['learnable'])} of them for a tiny policy",
-        "refused:",
     ]
-    for reason, count in sorted(manifest["rejections"].items(), key=lambda item: (-item[1], item[0])):
-        lines.append(f"  {count:4d}  {reason.replace('_', ' ')}")
-    return "\n".join(lines)
 
 
-def _reason(result: Rejection | WorkerFailure) -> str:
-    return result.reason if isinstance(result, Rejection) else "worker_failure"
+def _workers(runner: str, config: RunConfig, partial: Path, beam_options: Sequence[str]) -> Workers:
+    if runner == LOCAL:
+        return LocalWorkers(config.sandbox, config.synthesis)
+    try:
+        from codegym_jax.pipelines.beam import BeamWorkers
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"--runner {runner} needs Apache Beam ({error}); install it: pip install -e .[synth]"
+        ) from error
+    return BeamWorkers(config.sandbox, config.synthesis, runner, beam_options, partial / "beam")
 
 
-def _progress(results: Iterable[_Item], total: int, title: str, console: Console) -> Iterator[_Item]:
-    """The results with a progress bar, which is silent when the console is no terminal."""
-    silent = not console.is_terminal
-    return iter(track(results, title, total=total, console=console, transient=True, disable=silent))
+def _count(refused: Sequence[Rejection], made: Iterable[Made]) -> dict[str, int]:
+    """Reason -> how many problems, environments and configs were refused for it."""
+    reasons = Counter(rejection.reason for rejection in refused)
+    for one in made:
+        reasons.update(rejection.reason for rejection in one.rejections)
+    return dict(sorted(reasons.items()))
+
+
+def _write(
+    folder: Path,
+    config: RunConfig,
+    environments: Mapping[str, Made],
+    chosen: Sequence[str],
+    families: Mapping[str, str],
+    manifest: Mapping[str, Any],
+) -> None:
+    tasks = [task for one in environments.values() for task in one.tasks]
+    split_of = split_tasks(
+        {task.task_id: task.env_id for task in tasks},
+        learnable_env_ids=chosen,
+        seed=config.synthesis.seed,
+        heldout_environments=config.data.heldout_environments,
+        validation_configs=config.data.validation_configs,
+        test_configs=config.data.test_configs,
+        families=families,
+    )
+    notes = {
+        env_id: one.features | {"learnable": env_id in chosen, "family": families[env_id]}
+        for env_id, one in environments.items()
+    }
+    write_task_set(
+        folder,
+        [one.spec for one in environments.values()],
+        tasks,
+        notes,
+        split_of,
+        {**manifest, "tasks": len(tasks)},
+        rows=(task_row(environments[task.env_id].spec, task, index) for index, task in enumerate(tasks)),
+    )
+
+
+def _sources_sha256() -> str:
+    """Of the program text that decides a task set's bytes."""
+    found = hashlib.sha256()
+    for name in _DECISIVE:
+        place = _PACKAGE / name
+        for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
+            relative = path.relative_to(_PACKAGE).as_posix()
+            if not relative.startswith(_NOT_DECISIVE):
+                text = path.read_bytes()
+                found.update(f"{relative} {len(text)}\n".encode() + text)
+    return found.hexdigest()

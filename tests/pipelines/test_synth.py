@@ -1,6 +1,8 @@
 """The whole of synthesis on a few problems, in real guests."""
 
+import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from codegym_jax.data.task_set import TaskSet
 from codegym_jax.envs.check import replay
 from codegym_jax.envs.sandbox import Sandbox
 from codegym_jax.pipelines.synth import export, synthesize, task_set_digest
+from codegym_jax.synthesis.problems import Problem
 
 DATA = DataConfig(heldout_environments=1, validation_configs=2, test_configs=3)
 
@@ -37,12 +40,28 @@ def task_set(folder: Path) -> TaskSet:
     return TaskSet.open(folder)
 
 
-def test_every_problem_is_accounted_for(task_set: TaskSet):
+@pytest.mark.parametrize(("things", "last"), [("environments", "near_duplicate"), ("tasks", "task_set")])
+def test_everything_that_enters_a_stage_passes_it_or_leaves_it_for_a_reason(task_set: TaskSet, things, last):
+    rows = [row for row in task_set.manifest["funnel"] if row["things"] == things]
+    assert rows[-1]["stage"] == last
+    for row in rows:
+        assert row["entered"] == row["passed"] + sum(row["left"].values()), row
+        assert all(count > 0 for count in row["left"].values())
+    for row, following in itertools.pairwise(rows):
+        assert following["entered"] == row["passed"] + following.get("added", 0)
+    whole = {"environments": len(task_set.specs), "tasks": sum(task_set.counts.values())}
+    assert rows[-1]["passed"] == whole[things] > 0
+
+
+def test_every_problem_enters_and_every_refusal_is_counted(task_set: TaskSet):
     manifest = task_set.manifest
-    assert manifest["problems"] == 13
+    first = manifest["funnel"][0]
+    assert (first["stage"], first["entered"], manifest["problems"]) == ("problems", 13, 13)
     assert manifest["environments"] == len(task_set.specs) >= 4
-    refused = sum(manifest["rejections"].values())
-    assert manifest["problems"] - manifest["environments"] <= refused
+    for row in manifest["funnel"]:
+        for reason, count in row["left"].items():
+            if reason != "replaced_by_tiny_tasks":
+                assert manifest["rejections"][reason] >= count
 
 
 def test_splits_are_by_environment_and_by_config(task_set: TaskSet):
@@ -92,9 +111,22 @@ def test_a_task_set_made_before_is_found(folder: Path):
     assert (folder / "manifest.json").stat().st_mtime_ns == stamp
 
 
+def test_nothing_is_left_of_the_journal(folder: Path):
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
 def test_the_digest_follows_what_the_bytes_depend_on():
-    assert task_set_digest(config()) == task_set_digest(config(workers=2))
-    assert task_set_digest(config()) != task_set_digest(config(learnable=4))
+    problem = Problem(code_id="P_1", origin="o", license="MIT", statement="s", source="", entry="f")
+    digest = task_set_digest(config(), [problem])
+    same = replace(config(workers=2), style="hermes", data=replace(DATA, max_vocabulary=300))
+    assert task_set_digest(same, [problem]) == digest
+    for settings, problems in (
+        (config(learnable=4), [problem]),
+        (replace(config(), data=replace(DATA, test_configs=4)), [problem]),
+        (config(), [problem, problem]),
+        (config(), [replace(problem, source="x = 1")]),
+    ):
+        assert task_set_digest(settings, problems) != digest
 
 
 def test_too_few_learnable_environments_are_named(tmp_path: Path):
