@@ -186,14 +186,14 @@ def _agree(answer, reference):
 '''
 
 
-def class_name(problem: Problem, outline: Outline) -> str:
-    """`BelowThresholdEnv`: after the entry function, or the function that does its work."""
+def class_name(problem: Problem, outline: Outline, statement: str) -> str:
+    """`BelowThresholdEnv`: after the entry function, the function that does its work, or the task's text."""
     name = problem.entry
     if name in ("main_solution", "solution", "solve", "f"):
         used = loaded_names(next(f for f in functions(outline.tree) if f.name == problem.entry))
         helpers = [f.name for f in functions(problem.normalize(False)) if f.name != problem.entry]
         called = [helper for helper in helpers if helper in used] or helpers
-        name = called[-1] if called else problem.projection or "_".join([*problem.parameters, "problem"])
+        name = called[-1] if called else names.of_statement(statement) or problem.projection or "problem"
     return (re.sub("[^A-Za-z]", "", names.pascal(name))[:60] or "Problem") + "Env"
 
 
@@ -208,7 +208,7 @@ def environment(
       traces: (sample, calls) pairs; the first are shown as examples.
       about: dict with `code_id`, `statement` and `license`.
     """
-    name = class_name(problem, outline)
+    name = class_name(problem, outline, about["statement"])
     sample = traces[0][0]
     visible = [name for name in sample.inputs if name not in problem.hidden]
     hidden_key = names.unique("hidden", visible)

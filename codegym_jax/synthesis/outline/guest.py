@@ -157,7 +157,8 @@ def _drawn(about: dict[str, Any], count: int) -> tuple[Problem, list[tuple[Input
         raise Unusable("the solution fails or is not deterministic")
     originals = [item for item, _ in pairs]
     pairs += _first(inputs.answered(problem, more(originals, source, 6 * count), seen), count)
-    pairs += _first(inputs.answered(problem, inputs.grown(originals, source, 2 * count), seen), count // 3)
+    longer = inputs.grown(originals, hidden_parameters(originals), source, 2 * count)
+    pairs += _first(inputs.answered(problem, longer, seen), count // 3)
     if len(pairs) < MIN_SAMPLES:
         raise Unusable("few inputs with an answer")
     return problem, pairs
@@ -291,11 +292,12 @@ def _accepted_configs(
 
 def _statement(problem: Problem, samples: list[Sample], configs: list[Inputs], about: dict[str, Any]) -> str:
     """The task text: what is asked, one example, what is hidden, what to submit; never how."""
-    hidden = ", ".join(f"`{name}`" for name in problem.hidden)
+    *others, last = [f"`{name}`" for name in problem.hidden]
+    hidden = f"inputs {', '.join(others)} and {last} are" if others else f"input {last} is"
     wanted = "the answer" if problem.projection is None else f"the value of `{problem.projection}`"
     if problem.position is not None:
         wanted = f"element `{problem.position}`, counted from 0, of {wanted}"
-    told = f"The input {hidden} is hidden; tools read it. Submit {wanted} with Done."
+    told = f"The {hidden} hidden; tools read {'them' if others else 'it'}. Submit {wanted} with Done."
     if problem.digits is not None:
         told += (
             f" Tools round to {problem.digits} decimals; an answer within {values.TOLERANCE:.1%} is right."

@@ -105,14 +105,14 @@ def shortened(base: list[Inputs], source: random.Random, count: int) -> Iterator
         yield inputs
 
 
-def grown(base: list[Inputs], source: random.Random, count: int) -> Iterator[Inputs]:
-    """Two inputs of `base` joined: their lists and texts one after the other, the rest from the first."""
-    for _ in range(count):
-        inputs, other = copy.deepcopy(source.choice(base)), source.choice(base)
-        for name, value in inputs.items():
-            more = other.get(name)
+def grown(base: list[Inputs], names: list[str], source: random.Random, count: int) -> Iterator[Inputs]:
+    """Two inputs of `base` joined: the lists and texts called `names` of both, the rest of the first."""
+    for _ in range(count if names else 0):
+        inputs, other = copy.deepcopy(source.choice(base)), copy.deepcopy(source.choice(base))
+        for name in names:
+            value, more = inputs.get(name), other.get(name)
             if isinstance(value, list) and isinstance(more, list):
-                inputs[name] = [*value, *copy.deepcopy(more)][:MAX_GROWN]
+                inputs[name] = [*value, *more][:MAX_GROWN]
             elif isinstance(value, str) and isinstance(more, str):
                 inputs[name] = (value + more)[:MAX_GROWN]
         yield inputs

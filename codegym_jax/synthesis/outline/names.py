@@ -36,6 +36,21 @@ _MARKS = {
     "^": "Caret", "~": "Tilde", "$": "Dollar", "\\": "Backslash", "\t": "Tab",
 }  # fmt: skip
 MAX_NAME_CHARS = 36
+_COMMON_TEXT = """
+a about above after all also always among an and any are array based be been being below between
+both but by calculate can certain compute consider consisting contain containing contains could
+create defined describes design determine determines determining does during each every exactly
+example find first following for form from function get give given gives has have having help her
+his how identify implement including input integer integers into its itself let like list lists long
+make many may might more most much must need needs not number numbers once one only other others our
+out output over own part particular please possible problem program provided put represented
+representing represents respectively return returned returning returns second set several she should
+simulate single some specific specified string strings such take takes task than that the their them
+then there these they this those three through time times total two under until use used user using
+value values want wants was way were what when where whether which while who whose will with within
+without would write you your
+"""
+_COMMON_WORDS = frozenset(_COMMON_TEXT.split())
 
 
 def pascal(text: str) -> str:
@@ -57,6 +72,13 @@ def snake(text: str, taken: Collection[str] = ()) -> str:
     if keyword.iskeyword(base) or base in ("self", "name"):
         base += "_value"
     return unique(base, taken)
+
+
+def of_statement(text: str, most: int = 3) -> str:
+    """The first telling words of a task text, as `MonomialsIntegerCoefficients`; "" when there are none."""
+    words = re.findall(r"[A-Za-z]+", re.sub(r"`[^`]*`", " ", text))
+    telling = [word.lower() for word in words if len(word) > 2 and word.lower() not in _COMMON_WORDS]
+    return pascal("_".join(list(dict.fromkeys(telling))[:most])) if telling else ""
 
 
 def unique(base: str, taken: Collection[str]) -> str:

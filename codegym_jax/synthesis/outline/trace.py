@@ -252,7 +252,7 @@ def outline(problem: Problem, strategy: Strategy, samples: list[Sample]) -> tupl
         traces, reason = _traces(result, checks, samples)
         found = set(checks.faults)
         if not found and traces:
-            found = shortcuts(result, traces) or _over_budget(result, traces)
+            found = shortcuts(result, traces) or _idle(result, traces) or _over_budget(result, traces)
         if not found:
             if len(traces) < len(samples) / 2:
                 raise Unusable(reason or "outline fails")
@@ -315,6 +315,22 @@ def _is_answer(result: Any, answer: Any) -> bool:
     while isinstance(answer, (list, dict)) and len(answer) == 1:
         [answer] = answer.values() if isinstance(answer, dict) else answer
     return values.same(result, answer)
+
+
+def _idle(result: Outline, traces: list[Trace]) -> set[str]:
+    """Conditions that came out the same in every run, such as the checks of inputs that are always valid."""
+    seen = {}
+    for _, log in traces:
+        for call in log:
+            if result.tools[call.tool].kind == "operation":
+                seen.setdefault(call.tool, []).append(call)
+    return {
+        name
+        for name, calls in seen.items()
+        if all(call.result is calls[0].result for call in calls)
+        and isinstance(calls[0].result, bool)
+        and len({values.to_json(call.arguments) for call in calls}) > 1
+    }
 
 
 def _over_budget(result: Outline, traces: list[Trace]) -> set[str]:
