@@ -3,12 +3,10 @@
 Turns are framed in ChatML. The tags are interface and kept to the letter; the instructions are our own words.
 """
 
-import re
-from typing import Any
-
 from codegym_jax.data import strict_json
+from codegym_jax.data.json_schema import tool_schema
 from codegym_jax.data.style import Call, Piece, Special, to_call
-from codegym_jax.records import EnvSpec, ParameterSpec, ToolSpec
+from codegym_jax.records import EnvSpec
 
 _START = Special("<|im_start|>")
 _END = Special("<|im_end|>")
@@ -27,15 +25,6 @@ Make one call in each message and wait for its result. Write the call as a JSON 
 {{"name": <name of the function>, "arguments": <object with its arguments>}}
 </tool_call>"""
 
-_SCHEMA_TYPES = (
-    (r"(list|tuple|set|sequence|array)\b", "array"),
-    (r"(dict|mapping|object)\b", "object"),
-    (r"(bool|boolean)$", "boolean"),
-    (r"(int|integer)$", "integer"),
-    (r"(float|number)$", "number"),
-    (r"(str|string)$", "string"),
-)
-
 
 class Hermes:
     """See the module."""
@@ -44,7 +33,7 @@ class Hermes:
     stop = _END
 
     def prompt(self, spec: EnvSpec) -> tuple[Piece, ...]:
-        tools = "\n".join(strict_json.dumps(_schema(tool), spaces=True) for tool in spec.tools)
+        tools = "\n".join(strict_json.dumps(tool_schema(tool), spaces=True) for tool in spec.tools)
         return (
             *(_START, "system\n" + _INSTRUCTIONS.format(tools=tools), _END, "\n"),
             *(_START, f"user\n{spec.statement.strip()}"),
@@ -72,26 +61,3 @@ class Hermes:
         except ValueError:
             return None
         return to_call(value, "arguments") if body[end:].strip() == _CLOSE else None
-
-
-def _schema(tool: ToolSpec) -> dict[str, Any]:
-    return {
-        "type": "function",
-        "function": {
-            "name": tool.name,
-            "description": tool.doc.strip(),
-            "parameters": {
-                "type": "object",
-                "properties": {parameter.name: _property(parameter) for parameter in tool.parameters},
-                "required": [parameter.name for parameter in tool.parameters if parameter.required],
-            },
-        },
-    }
-
-
-def _property(parameter: ParameterSpec) -> dict[str, Any]:
-    """The schema of one parameter; a type that JSON schema has no word for is left out."""
-    type_name = parameter.type_name.strip().lower()
-    known = [schema for pattern, schema in _SCHEMA_TYPES if re.match(pattern, type_name)]
-    described = {"description": parameter.description} if parameter.description else {}
-    return {**({"type": known[0]} if known else {}), **described}
