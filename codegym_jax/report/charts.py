@@ -15,6 +15,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 42, 8, 8, 24
 _MAX_POINTS = 160
 _SMOOTHED_FROM = 24
 _MAX_HITS = 80
+_CHAR = 7.2  # width of a character below a column, a little more than it takes
 
 
 class Series(NamedTuple):
@@ -25,6 +26,17 @@ class Series(NamedTuple):
     """A CSS color, such as `var(--c1)`."""
     steps: Sequence[int]
     values: Sequence[float]
+
+
+class Column(NamedTuple):
+    """One column of a histogram."""
+
+    label: str
+    """Below it."""
+    value: float
+    color: str
+    hint: str
+    """What the pointer shows."""
 
 
 class _Frame(NamedTuple):
@@ -99,6 +111,31 @@ def stacked_area(series: Sequence[Series], *, title: str, percent: bool = False)
     return _svg(title, parts)
 
 
+def histogram(columns: Sequence[Column], *, title: str) -> Markup:
+    """Columns side by side, from 0 up.
+
+    Args:
+      columns: at least one.
+      title: says what is shown to those who cannot see it.
+    """
+    frame = _Frame(0.0, float(len(columns)), ticks(0.0, max(*(one.value for one in columns), 1.0), 4))
+    parts = [_marks(frame, percent=False)]
+    every = math.ceil(sum(len(one.label) for one in columns) * _CHAR / (WIDTH - _LEFT - _RIGHT))
+    for index, one in enumerate(columns):
+        x, y, floor = frame.x(index), frame.y(one.value), HEIGHT - _BOTTOM
+        width = frame.x(index + 1) - x
+        hint = f"<title>{escape(one.hint)}</title>"
+        box = f'x="{x + 0.08 * width:.1f}" y="{y:g}" width="{0.84 * width:.1f}" height="{floor - y:.1f}"'
+        if one.value:
+            parts.append(f'<rect class="column" {box} rx="1" style="fill:{escape(one.color)}"/>')
+        if index % every == 0:
+            place = f'x="{x + width / 2:.1f}" y="{floor + 15}"'
+            parts.append(f'<text class="tick" {place} text-anchor="middle">{escape(one.label)}</text>')
+        whole = f'x="{x:g}" y="{_TOP}" width="{width:.1f}" height="{floor - _TOP}"'
+        parts.append(f'<rect class="hit" {whole}>{hint}</rect>')
+    return _svg(title, parts)
+
+
 def moving_mean(values: Sequence[float]) -> list[float]:
     """A centered moving mean over a twelfth of the values; short sequences stay as they are."""
     reach = len(values) // _SMOOTHED_FROM
@@ -149,8 +186,9 @@ def _frame(series: Sequence[Series], low: float, high: float) -> _Frame:
     return _Frame(x_low, x_high, ticks(low, high, 4))
 
 
-def _axes(frame: _Frame, percent: bool) -> str:
-    right, bottom = WIDTH - _RIGHT, HEIGHT - _BOTTOM
+def _marks(frame: _Frame, percent: bool) -> str:
+    """The y axis, as lines across."""
+    right = WIDTH - _RIGHT
     parts = []
     for mark in frame.marks:
         y = frame.y(mark)
@@ -158,6 +196,12 @@ def _axes(frame: _Frame, percent: bool) -> str:
         parts.append(f'<line class="{kind}" x1="{_LEFT}" x2="{right}" y1="{y:g}" y2="{y:g}"/>')
         label = number(mark, percent)
         parts.append(f'<text class="tick" x="{_LEFT - 6}" y="{y + 3.5:g}" text-anchor="end">{label}</text>')
+    return "".join(parts)
+
+
+def _axes(frame: _Frame, percent: bool) -> str:
+    right, bottom = WIDTH - _RIGHT, HEIGHT - _BOTTOM
+    parts = [_marks(frame, percent)]
     for mark in ticks(frame.x_low, frame.x_high, 4):
         if frame.x_low <= mark <= frame.x_high and mark == int(mark):
             x = frame.x(mark)
