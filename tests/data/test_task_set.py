@@ -290,6 +290,16 @@ task_set.write_task_set(sys.argv[2], list(opened.specs.values()), tasks, {},
 assert "tensorflow" not in sys.modules
 print(len(tasks))
 """
-    command = [sys.executable, "-W", "error", "-c", program, str(tmp_path / "set"), str(tmp_path / "copy")]
+    command = [
+        sys.executable,
+        "-W",
+        "error",
+        "-W",
+        "ignore:label() is deprecated:DeprecationWarning",
+        "-c",
+        program,
+        str(tmp_path / "set"),
+        str(tmp_path / "copy"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "3\n", "")
