@@ -14,6 +14,7 @@ EXAMPLES = """examples:
   codegym run configs/smoke_cpu.py --run runs/smoke          every stage, resumes where it stopped
   codegym run configs/smoke_cpu.py --run runs/b --set seed=1 train.steps=20
   codegym synth configs/smoke_cpu.py                         coding problems to a verified task set
+  codegym synth configs/smoke_cpu.py --runner direct         the same by Apache Beam
   codegym synth-llm --help                                   the same by a language model
   codegym verify envs/*.py --tasks rows.jsonl --json out.json
   codegym check-env envs/Own_1__MyEnv.py --tasks rows.jsonl  what its author wants to know
@@ -47,7 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
       The exit code: 0 for success, 1 when something checked was found wrong, 2 for a user's mistake.
     """
     parser = _parser()
-    options = parser.parse_args(arguments)
+    arguments, passed_on = _split_at_dashes(sys.argv[1:] if arguments is None else arguments)
+    options = parser.parse_args(arguments, argparse.Namespace(passed_on=passed_on))
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         return options.call(options)
@@ -57,6 +59,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"codegym {options.command}: interrupted; the same command resumes", file=sys.stderr)
         return 130
+
+
+def _split_at_dashes(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The arguments of `codegym synth` before `--`, and what follows it, which is Apache Beam's."""
+    arguments = list(arguments)
+    if arguments[:1] != ["synth"] or "--" not in arguments:
+        return arguments, []
+    place = arguments.index("--")
+    return arguments[:place], arguments[place + 1 :]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -82,6 +93,13 @@ def _parser() -> argparse.ArgumentParser:
     experiment("run", "Every stage: synthesize, warm-start, reinforce, evaluate, replay, report.", _run)
     synth = experiment("synth", "Coding problems to a verified task set.", _synth, run=False)
     synth.add_argument("--out", type=pathlib.Path, help="also copy the task set to this new folder")
+    synth.add_argument(
+        "--runner",
+        choices=("local", "direct", "dataflow"),
+        default="local",
+        help="who does the work: all cores of this machine (local), Apache Beam in this process (direct), or"
+        " Dataflow, with Beam's options after -- (launch/dataflow_synth.sh gives them)",
+    )
     _add_synth_llm(commands)
     experiment("sft", "Warm-start the policy on oracle episodes.", _sft)
     experiment("train", "Improve the warm-started policy by reinforcement learning.", _train)
@@ -153,8 +171,8 @@ def _add_synth_llm(commands) -> None:
         "--sources",
         nargs="+",
         default=["humaneval", "codeio"],
-        choices=("humaneval", "codeio"),
-        help="of problems",
+        help="of problems: humaneval, codeio, algorithms, or paths of .jsonl, .jsonl.gz and .parquet files or"
+        " of folders of Python modules",
     )
     command.add_argument("--problems", type=int, default=160, help="of each source, at most (default 160)")
     command.add_argument("--seed", type=int, default=0, help="of the choice of problems and the splits")
@@ -208,7 +226,9 @@ def _synth(options: argparse.Namespace) -> int:
     config = _load(options)
     from codegym_jax.pipelines.synth import export, synthesize
 
-    folder = synthesize(config, cache_dir())
+    if options.passed_on and options.runner == "local":
+        raise UserError("what follows -- are options of Apache Beam; give --runner direct or dataflow too")
+    folder = synthesize(config, cache_dir(), runner=options.runner, beam_options=options.passed_on)
     print(f"task set: {export(folder, options.out) if options.out else folder}")
     return 0
 

@@ -67,12 +67,20 @@ class SandboxConfig:
         )
 
 
+CORPORA = ("humaneval", "codeio", "algorithms")
+"""Sources of problems that are read from pip packages."""
+PROBLEM_FILES = (".jsonl", ".jsonl.gz", ".parquet")
+"""How the name of a user's file of problems may end."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SynthesisConfig:
     """Coding problems to verified environments and tasks."""
 
     seed: int = 0  # of the choice of problems, their inputs and the splits; apart from the run's
-    sources: tuple[str, ...] = ("humaneval", "codeio")
+    sources: tuple[str, ...] = ("humaneval", "codeio")  # corpora, and paths of files and folders of one's own
+    licenses: tuple[str, ...] = ()  # only problems under these, named as in the corpora; empty: all
+    own_license: str = "unknown"  # of problems from a path whose rows name none
     problems_per_source: int = 160  # the first so many, in an order fixed by the seed
     tasks_per_environment: int = 20  # at most; learnable environments get more (below)
     learnable_environments: int = 24  # so many of the environments that a tiny policy can learn ...
@@ -83,9 +91,12 @@ class SynthesisConfig:
     workers: int = 0  # processes; 0 means one per CPU core
 
     def __post_init__(self) -> None:
-        known = ("humaneval", "codeio")
+        # Whether a path exists is asked where it is read: what was made of it may outlive it.
+        files = ", ".join(f"a {ending} file" for ending in PROBLEM_FILES)
         for source in self.sources:
-            require(source in known, "synthesis.sources", source, f"made of {', '.join(known)}")
+            is_path = source.endswith(PROBLEM_FILES) or "/" in source or pathlib.Path(source).is_dir()
+            expected = f"made of {', '.join(CORPORA)}, paths of {files}, or of a folder of Python modules"
+            require(source in CORPORA or is_path, "synthesis.sources", source, expected)
         at_least(
             "synthesis",
             self,
@@ -104,6 +115,7 @@ class SynthesisConfig:
 class DataConfig:
     """Which tasks a run trains on, and what it holds out."""
 
+    task_set: str = ""  # a task set folder to use as it is; empty: one is synthesized
     heldout_environments: int = 6  # learnable environments never trained on
     validation_configs: int = 10  # per trained environment: settings are chosen on these
     test_configs: int = 24  # per trained environment: results are reported on these

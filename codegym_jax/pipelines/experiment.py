@@ -17,7 +17,13 @@ from codegym_jax.pipelines.evaluate import run_evaluation
 from codegym_jax.pipelines.replay import run_replay
 from codegym_jax.pipelines.synth import synthesize
 from codegym_jax.pipelines.train import run_train
-from codegym_jax.pipelines.workbench import Workbench, device_line, open_run, write_atomically
+from codegym_jax.pipelines.workbench import (
+    Workbench,
+    check_task_set,
+    device_line,
+    open_run,
+    write_atomically,
+)
 from codegym_jax.report import write_report
 from codegym_jax.trainer.state import params_hash
 
@@ -25,13 +31,22 @@ _SPLIT_KEYS = {TEST_CONFIG: "heldout_config", TEST_ENV: "heldout_env"}
 
 
 def prepare(config: RunConfig, folder: pathlib.Path, cache: pathlib.Path) -> Workbench:
-    """Opens the run folder and gives it its task set, synthesized unless a cached one fits."""
+    """Opens the run folder and gives it its task set: the one that the config names, or a synthesized one.
+
+    Raises:
+      ConfigError: when the folder belongs to another config, or the task set that the config names cannot
+        be trained on.
+    """
+    adopted = (folder / "task_set").exists()
+    given = pathlib.Path(config.data.task_set) if config.data.task_set else None
+    if given and not adopted:
+        check_task_set(given)
     open_run(config, folder)
     bench = Workbench(config, folder, cache)
     say(f"run {folder}: {device_line()}")
-    if not (folder / "task_set").exists():
+    if not adopted:
         with bench.timed("synth"):
-            bench.adopt_task_set(synthesize(config, cache))
+            bench.adopt_task_set(given or synthesize(config, cache))
     environments, tasks = len(bench.task_set.specs), sum(bench.task_set.counts.values())
     say(f"task set: {environments} environments, {tasks} verified tasks")
     return bench
@@ -83,7 +98,7 @@ def finish(bench: Workbench, final_hash: str) -> None:
     result = {
         "environments": manifest["counts"]["environments"],
         "tasks": sum(bench.task_set.counts.values()),
-        "learnable_environments": len(manifest["learnable"]),
+        "learnable_environments": len(manifest.get("learnable", ())),
         **_figures(bench.folder, "sampled"),
         "greedy": _figures(bench.folder, "greedy"),
         "replayed": replayed.replayed,
@@ -91,7 +106,7 @@ def finish(bench: Workbench, final_hash: str) -> None:
         "compiled_programs": _evaluation(bench.folder, "after")["compiled_programs"],
         "params_hash": final_hash,
         "wall_s": {**timing, "total": round(math.fsum(timing.values()), 2)},
-        "rejections": manifest["rejections"],
+        "rejections": manifest.get("rejections", {}),
     }
     write_atomically(bench.folder / "result.json", json.dumps(result, indent=2) + "\n")
     report = write_report(bench.folder)

@@ -68,6 +68,10 @@ def synthesize(
       ConfigError: when no learnable environment is left to train on, or the runner cannot be had.
       JournalError: when another process is making the same task set.
     """
+    if config.data.task_set:
+        raise ConfigError(
+            f"data.task_set names a task set that is there, {config.data.task_set}; leave it out"
+        )
     synthesis = config.synthesis
     problems = load_problems(synthesis.sources, synthesis.problems_per_source, synthesis.seed)
     name = f"task_set-{task_set_digest(config, problems)}"

@@ -21,8 +21,9 @@ from codegym_jax.algorithms.log_probs import make_log_prob_fn
 from codegym_jax.config import ConfigError, RunConfig
 from codegym_jax.data.chat import Renderer, make_renderer, special_tokens, training_texts
 from codegym_jax.data.splits import TRAIN
-from codegym_jax.data.task_set import TaskSet
+from codegym_jax.data.task_set import TaskSet, TaskSetError
 from codegym_jax.data.tokenizer import Tokenizer, train_bpe
+from codegym_jax.envs.artefact import find_artefact
 from codegym_jax.envs.env import Env
 from codegym_jax.envs.sandbox import Sandbox
 from codegym_jax.models import sharding
@@ -59,6 +60,27 @@ def open_run(config: RunConfig, folder: pathlib.Path) -> None:
             )
         return
     write_atomically(path, text)
+
+
+def check_task_set(folder: pathlib.Path) -> None:
+    """Checks that a run can be trained on a task set, whoever made it.
+
+    Raises:
+      ConfigError: when it is missing or damaged, was verified on another guest, or has no training tasks.
+    """
+    try:
+        task_set = TaskSet.open(folder)
+    except TaskSetError as error:
+        raise ConfigError(f"data.task_set: {error}") from error
+    guest_hash, ours = task_set.manifest.get("guest_hash", ""), find_artefact().wasm_sha256
+    if guest_hash != ours:
+        raise ConfigError(
+            f"data.task_set: {folder} was verified on the guest {guest_hash[:12] or 'unknown'}, and this is"
+            f" {ours[:12]}; make it again with the command that made it"
+        )
+    if not task_set.counts[TRAIN]:
+        counts = ", ".join(f"{count} in {split}" for split, count in task_set.counts.items())
+        raise ConfigError(f"data.task_set: {folder} has no tasks to train on ({counts})")
 
 
 def write_atomically(path: pathlib.Path, text: str) -> None:
