@@ -80,7 +80,10 @@ def test_every_setting_refuses_another_type(name):
         ("seed.max=8", "seed.max: seed is a single value, not a section"),
         ("rollout.max_turns", "--set takes section.field=value, got 'rollout.max_turns'"),
         ("synthesis.sources=humaneval", "synthesis.sources must be a list, got 'humaneval'"),
-        ('synthesis.sources=["mbpp"]', "synthesis.sources must be made of humaneval, codeio, got 'mbpp'"),
+        (
+            'synthesis.sources=["mbpp"]',
+            "synthesis.sources must be made of humaneval, codeio, algorithms, paths of a .jsonl file",
+        ),
         ("train.learning_rate=NaN", "train.learning_rate must be at least 0, got nan"),
         ("train.learning_rate=Infinity", "train.learning_rate must be at least 0, got inf"),
         ("rollout.top_p=0", "rollout.top_p must be in (0, 1], got 0.0"),
