@@ -1,0 +1,83 @@
+"""A task set, or a part of it, as files for other tools: `codegym export`."""
+
+import json
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from codegym_jax.data.export import ExportError, task_records, write_jsonl, write_parquet
+from codegym_jax.data.splits import SPLITS
+from codegym_jax.data.task_set import ROWS, TaskSet
+
+JSONL, PARQUET, PUBLISHED = FORMATS = ("jsonl", "parquet", "published")
+"""Flat rows as `data.export` has them, twice; and the rows of the published data set."""
+PUBLISHED_ENVIRONMENTS = "environments.jsonl"
+
+
+def export_task_set(
+    folder: Path,
+    out: Path,
+    format: str,
+    *,
+    splits: Sequence[str] = (),
+    licenses: Collection[str] = (),
+    origins: Collection[str] = (),
+) -> tuple[int, list[Path]]:
+    """Writes the tasks that are wanted.
+
+    Args:
+      folder: of the task set.
+      out: a file; for `published` a folder, which gets `training_instance.jsonl` and `environments.jsonl`.
+      format: one of `FORMATS`.
+      splits: all unless given.
+      licenses: all unless given.
+      origins: all unless given.
+
+    Returns:
+      How many tasks, and the files.
+
+    Raises:
+      TaskSetError: when there is no whole task set, or nothing in it has such a license or origin.
+      ExportError: when no task is left, or the format cannot hold them.
+    """
+    task_set = TaskSet.open(folder).filtered(licenses=licenses, origins=origins)
+    wanted = [split for split in SPLITS if split in splits or not splits]
+    if not any(task_set.counts[split] for split in wanted):
+        there = ", ".join(f"{count} in {split}" for split, count in task_set.counts.items())
+        raise ExportError(f"{folder}: no task is left to export; with these licenses and origins: {there}")
+    if format == PUBLISHED:
+        if out.exists() and not out.is_dir():
+            raise ExportError(f"--out must name a folder for the format published, but {out} is a file")
+        tasks, environments = out / ROWS, out / PUBLISHED_ENVIRONMENTS
+        count = write_jsonl(tasks, _published_tasks(task_set, wanted))
+        write_jsonl(environments, _published_environments(task_set, wanted))
+        return count, [tasks, environments]
+    if out.is_dir():
+        raise ExportError(f"--out must name a file for the format {format}, but {out} is a folder")
+    write = write_jsonl if format == JSONL else write_parquet
+    return write(out, task_records(task_set, wanted)), [out]
+
+
+def _published_tasks(task_set: TaskSet, splits: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The task set's own rows of these tasks; each also says its license, origin and split."""
+    split_of = {task.task_id: split for split in splits for task in task_set.source(split)}
+    with (task_set.folder / ROWS).open(encoding="utf-8") as file:
+        for line in file:
+            row = json.loads(line)
+            split = split_of.pop(row["ability"], None)
+            if split is not None:
+                spec = task_set.specs[row["ability"].split("@", 2)[1]]
+                more = {"license": spec.license, "origin": spec.origin, "split": split}
+                yield {**row, "extra_info": {**row["extra_info"], **more}}
+    if split_of:
+        raise ExportError(
+            f"{task_set.folder / ROWS} lacks {len(split_of)} of the tasks, such as"
+            f" {min(split_of)[:200]!r}; use --format jsonl, or make the task set again"
+        )
+
+
+def _published_environments(task_set: TaskSet, splits: Sequence[str]) -> Iterator[dict[str, Any]]:
+    used = {task.env_id for split in splits for task in task_set.source(split)}
+    for env_id, spec in task_set.specs.items():
+        if env_id in used:
+            yield {"env_code": spec.source, "env_name": env_id, "source": spec.origin}
