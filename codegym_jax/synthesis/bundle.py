@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 PACKAGE = "codegym_jax.synthesis.outline"
 MODULES = (
-    "values", "names", "tools", "normalize", "access", "expressions", "rewrite", "problem", "features",
-    "inputs", "trace", "emit", "guest",
+    "values", "names", "english", "tools", "expressions", "normalize", "access", "rewrite", "problem",
+    "features", "inputs", "trace", "emit", "guest",
 )  # fmt: skip
 
 _LOADER = """

@@ -98,6 +98,22 @@ class Access:
         items = f"[{ast.unparse(self.item(_load('index')))} for index in range({ast.unparse(count)})]"
         return _parse(f"''.join({items})" if self.kind == "text" else items)
 
+    def meanings(self) -> dict[str, str]:
+        """Tool name -> what it returns, as a phrase."""
+        thing, part = f"`{self.name}`", {"text": "a character"}.get(self.kind, "an item")
+        return {
+            f"Get{self.word}Length": f"the length of {thing}",
+            f"Get{self.word}RowCount": f"the number of rows of {thing}",
+            f"Get{self.word}RowLength": f"the length of a row of {thing}",
+            f"Get{self.word}Keys": f"the keys of {thing}",
+            f"Get{self.word}": thing,
+            f"Get{self.word}Value": f"a value of {thing}",
+            f"Get{self.word}Chunk": f"a part of {thing}",
+            f"Get{self.word}Slice": f"a part of {thing}",
+            f"Get{self.word}Cell": f"a cell of {thing}",
+            self.item_tool(): f"{'a row' if self.is_table else part} of {thing}",
+        }
+
     def tools(self, used: Container[str]) -> list[Tool]:
         """The tools among those `used`, a set of names."""
         value = f"self.inputs[{self.name!r}]"

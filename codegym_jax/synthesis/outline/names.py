@@ -6,26 +6,28 @@ import re
 from collections.abc import Collection
 
 OPERATORS = {
-    "Add": "Plus",
-    "Sub": "Minus",
-    "Mult": "Times",
-    "Div": "DividedBy",
-    "FloorDiv": "IntDividedBy",
-    "Mod": "Modulo",
-    "Pow": "Power",
-    "BitXor": "Xor",
-    "BitAnd": "BitAnd",
-    "BitOr": "BitOr",
-    "LShift": "ShiftedLeft",
-    "RShift": "ShiftedRight",
-    "Lt": "LessThan",
-    "Gt": "GreaterThan",
-    "LtE": "AtMost",
-    "GtE": "AtLeast",
-    "Eq": "Equal",
-    "NotEq": "Different",
-    "In": "In",
-    "NotIn": "NotIn",
+    "Add": "plus",
+    "Sub": "minus",
+    "Mult": "times",
+    "Div": "divided_by",
+    "FloorDiv": "int_divided_by",
+    "Mod": "modulo",
+    "Pow": "power",
+    "BitXor": "xor",
+    "BitAnd": "bit_and",
+    "BitOr": "bit_or",
+    "LShift": "shifted_left",
+    "RShift": "shifted_right",
+    "Lt": "less_than",
+    "Gt": "greater_than",
+    "LtE": "at_most",
+    "GtE": "at_least",
+    "Eq": "equal",
+    "NotEq": "different",
+    "In": "in",
+    "NotIn": "not_in",
+    "And": "and",
+    "Or": "or",
 }
 _MARKS = {
     " ": "Space", "": "Empty", "(": "OpenParenthesis", ")": "CloseParenthesis", "[": "OpenBracket",
@@ -92,8 +94,10 @@ def unique(base: str, taken: Collection[str]) -> str:
 def of_constant(value: object) -> str:
     """A constant as a word inside a tool's name; "" when it does not make one."""
     if isinstance(value, str):
-        if value in _MARKS:
-            return _MARKS[value]
+        if len(value) == 1 and value.isalpha() and value.islower():
+            return f"Lower{value.upper()}" if value.isascii() else "Constant"
+        if value in _MARKS or (len(value) <= 3 and all(character in _MARKS for character in value)):
+            return _MARKS.get(value) or "".join(map(_MARKS.__getitem__, value))
         return pascal(value) if re.fullmatch(r"[0-9A-Za-z_ ]{1,12}", value) else "Constant"
     if value is None or isinstance(value, bool):
         return str(value)
@@ -102,35 +106,141 @@ def of_constant(value: object) -> str:
     return "Constant"
 
 
+def shortened(name: str) -> str:
+    """A name in PascalCase cut between two words, to `MAX_NAME_CHARS` at most."""
+    while len(name) > MAX_NAME_CHARS:
+        words = re.findall("[A-Z0-9][^A-Z]*|[^A-Z]+", name)
+        if len(words) < 2:
+            return name[:MAX_NAME_CHARS]
+        name = "".join(words[:-1])
+    return name
+
+
+def of_tool(node: ast.expr, parameters: list[str], hint: str | None) -> str:
+    """The name of the tool that computes an expression.
+
+    Args:
+      node: the expression.
+      parameters: names of its operands.
+      hint: the name that the value will be bound to.
+    """
+    match node:
+        case ast.Compare(left=left, ops=[op], comparators=[right]):
+            left, right = pascal(of_expression(left)), pascal(_of_choices(right))
+            return f"Is{left}{pascal(OPERATORS[type(op).__name__])}{right}"
+        case ast.Compare():
+            return f"Is{pascal('_'.join(parameters))}Ordered"
+        case ast.BoolOp():
+            return f"Check{pascal('_'.join(parameters))}"
+    if hint:
+        verb = _step_verb(node) if parameters == [hint] else "Update"
+        return f"{verb if hint in parameters else 'Compute'}{pascal(hint)}"
+    match node:
+        case ast.BinOp(left=ast.Constant(value=str()), op=ast.Mod()):
+            return f"Format{pascal('_'.join(parameters))}"
+        case ast.BinOp() | ast.Subscript():
+            return pascal(of_expression(node))
+        case ast.Call(func=ast.Attribute(value=ast.Constant())):
+            return f"{pascal(of_expression(node.func))}{pascal('_'.join(parameters))}"
+        case ast.Call(func=ast.Attribute(value=value, attr=name)) if not _is_module(value):
+            rest = [_of_choices(argument) for argument in node.args]
+            return f"{pascal(name)}Of{pascal('_'.join([of_expression(value), *rest]))}"
+        case ast.Call(func=function):
+            return f"{pascal(of_expression(function))}Of{pascal('_'.join(parameters))}"
+    return f"Compute{pascal('_'.join(parameters))}"
+
+
+def _step_verb(node: ast.expr) -> str:
+    """`Increment` for `x + 1` and `Decrement` for `x - 1`."""
+    match node:
+        case ast.BinOp(op=ast.Add(), right=ast.Constant(value=1)):
+            return "Increment"
+        case ast.BinOp(op=ast.Sub(), right=ast.Constant(value=1)):
+            return "Decrement"
+    return "Update"
+
+
+def _is_module(node: ast.AST) -> bool:
+    return isinstance(node, ast.Name) and node.id == "math"
+
+
+def _of_choices(node: ast.AST) -> str:
+    """The word for the right side of a comparison: a few constants are named, more are `choices`."""
+    match node:
+        case ast.List(elts=items) | ast.Tuple(elts=items) | ast.Set(elts=items):
+            words = [of_constant(item.value) for item in items if isinstance(item, ast.Constant)]
+            return "_or_".join(words) if len(words) == len(items) <= 4 else "choices"
+    return of_expression(node)
+
+
 def of_expression(node: ast.AST) -> str:
     """The word for an operand: its name, the name of its base and index, or of the function called."""
-    if isinstance(node, ast.Name):
-        return node.id
-    if isinstance(node, ast.Attribute):
-        return node.attr
-    if isinstance(node, ast.Constant):
-        return of_constant(node.value)
-    if isinstance(node, ast.Subscript):
-        index = node.slice
-        if isinstance(index, ast.Constant) and isinstance(index.value, (str, int)):
-            return f"{of_expression(node.value)}_{index.value}"
-        return f"{of_expression(node.value)}_{index.id if isinstance(index, ast.Name) else 'item'}"
-    if isinstance(node, ast.Call):
-        name = of_expression(node.func)
-        if name == "call" and node.args and isinstance(node.args[0], ast.Constant):
-            return _of_access(node, str(node.args[0].value))
-        if name == "len" and len(node.args) == 1:
-            return f"{of_expression(node.args[0])}_length"
-        return f"{name}_of_{of_expression(node.args[0])}" if node.args else f"{name}_value"
-    if isinstance(node, ast.BinOp):
-        operator = OPERATORS.get(type(node.op).__name__, "With")
-        return f"{of_expression(node.left)}_{operator}_{of_expression(node.right)}"
+    match node:
+        case ast.Name(id=name):
+            return name
+        case ast.Attribute(attr=name):
+            return name
+        case ast.Constant(value=value):
+            return of_constant(value)
+        case ast.Subscript(value=base, slice=ast.Slice() as part):
+            return f"{of_expression(base)}_{_of_slice(part)}"
+        case ast.Subscript(value=base, slice=ast.Constant(value=str() | int() as index)):
+            return f"{of_expression(base)}_{index}".replace("-", "minus_")
+        case ast.Subscript(value=base, slice=ast.Name(id=index)):
+            return f"{of_expression(base)}_{index}"
+        case ast.Subscript(value=base):
+            return f"{of_expression(base)}_item"
+        case ast.Call(func=ast.Name(id="call"), args=[ast.Constant(value=tool)]):
+            return _of_tool_call(node, str(tool))
+        case ast.Call(func=ast.Name(id="len"), args=[inner]):
+            return f"{of_expression(inner)}_length"
+        case ast.Call(func=ast.Attribute(value=base, attr=name)) if not isinstance(
+            base, ast.Constant
+        ) and not _is_module(base):
+            return f"{of_expression(base)}_{name}"
+        case ast.Call(func=function, args=arguments):
+            name = of_expression(function)
+            return f"{name}_of_{of_expression(arguments[0])}" if arguments else f"{name}_value"
+        case ast.BinOp(left=left, op=op, right=right):
+            operator = OPERATORS.get(type(op).__name__, "with")
+            return f"{of_expression(left)}_{operator}_{of_expression(right)}"
+        case ast.UnaryOp(op=ast.Not(), operand=operand):
+            return f"not_{of_expression(operand)}"
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            return f"minus_{of_expression(operand)}"
+        case ast.Compare(left=left, ops=[op], comparators=[right]):
+            operator = OPERATORS.get(type(op).__name__, "is")
+            return f"{of_expression(left)}_{operator}_{_of_choices(right)}"
+        case ast.BoolOp(op=op, values=values):
+            return f"_{OPERATORS[type(op).__name__]}_".join(map(of_expression, values))
+        case ast.IfExp(test=test, body=body):
+            return f"{of_expression(body)}_if_{of_expression(test)}"
     return "value"
 
 
-def _of_access(node: ast.Call, tool: str) -> str:
-    """`call("GetNumsItem", index=i)` is `nums_i`."""
-    words = re.sub(r"^Get|(Item|Row|Char|Chunk|Value|Cell)$", "", tool)
-    name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", words).lower()
+def _of_slice(node: ast.Slice) -> str:
+    match node:
+        case ast.Slice(
+            lower=None, upper=None, step=ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=1))
+        ):
+            return "reversed"
+        case ast.Slice(lower=None, upper=None, step=ast.Constant(value=step)):
+            return f"every_{step}"
+        case ast.Slice(lower=None, upper=ast.expr() as upper, step=None):
+            return f"before_{of_expression(upper)}"
+        case ast.Slice(lower=ast.expr() as lower, upper=None, step=None):
+            return f"from_{of_expression(lower)}"
+    return "slice"
+
+
+def _of_tool_call(node: ast.Call, tool: str) -> str:
+    """`call("GetNumsItem", index=i)` is `nums_item`; `call("ComputeArea", ...)` is `area`."""
+    if not tool.startswith("Get"):
+        return _snake_words(re.sub("^(Compute|Update)(?=[A-Z])", "", tool))
+    name = _snake_words(re.sub(r"^Get|(Item|Row|Char|Chunk|Value|Cell|Slice)$", "", tool))
     keys = [k.value.id for k in node.keywords if isinstance(k.value, ast.Name) and k.value.id != "index"]
     return "_".join([name, *keys]) if keys else f"{name}_item"
+
+
+def _snake_words(text: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", text).lower()

@@ -4,6 +4,7 @@ import ast
 import copy
 import inspect
 import random
+import re
 from typing import Any
 
 from codegym_jax.synthesis.outline import values
@@ -64,6 +65,17 @@ class Problem:
             if is_import or (isinstance(node, ast.FunctionDef) and node.name not in defined):
                 lifted.append(ast.unparse(node))
         return lifted
+
+    def summaries(self) -> dict[str, str]:
+        """Function -> the first sentence of its docstring, of those that have one worth showing."""
+        found = {}
+        for node in ast.walk(ast.parse(self.source)):
+            if isinstance(node, ast.FunctionDef):
+                first = re.split(r"(?<=[.!?])\s|\n\s*\n|\n\s*:|>>>", ast.get_docstring(node) or "")[0]
+                sentence = " ".join(first.split())
+                if len(sentence.split()) >= 3 and len(sentence) <= 160 and sentence.isascii():
+                    found[node.name] = sentence[0].upper() + sentence[1:].rstrip(".") + "."
+        return found
 
     def normalize(self, loops: bool) -> ast.Module:
         """The normalized module."""

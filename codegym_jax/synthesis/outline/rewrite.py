@@ -2,11 +2,11 @@
 
 import ast
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from codegym_jax.synthesis.outline import names
-from codegym_jax.synthesis.outline.expressions import Extraction, with_names
+from codegym_jax.synthesis.outline import english, names
+from codegym_jax.synthesis.outline.expressions import Extraction, is_plain, split, with_names
 from codegym_jax.synthesis.outline.tools import Tool
 
 _STRUCTURAL = {
@@ -22,7 +22,7 @@ _STRUCTURAL = {
     "reversed",
     "call",
 }
-_CANDIDATES = (ast.BinOp, ast.Compare, ast.BoolOp, ast.Call, ast.UnaryOp, ast.IfExp)
+_CANDIDATES = (ast.BinOp, ast.Compare, ast.BoolOp, ast.Call, ast.IfExp, ast.Subscript)
 
 
 class Outliner(ast.NodeTransformer):
@@ -31,6 +31,8 @@ class Outliner(ast.NodeTransformer):
     Attributes:
       tools: tool name -> `Tool`, in order of first use.
       sites: tool name -> keys of the expressions it stands for, as bans name them.
+      summaries: helper function -> what it does, as a sentence.
+      meanings: tool name -> what it returns, as a phrase; of access tools to begin with.
     """
 
     def __init__(
@@ -39,7 +41,7 @@ class Outliner(ast.NodeTransformer):
         """
         Args:
           helpers: functions that become tools.
-          bans: keys of expressions that must stay in the solver.
+          bans: keys of expressions that must stay in the solver; after `deep: `, with all their parts.
           everywhere: outline outside loops too.
           taken: names that no tool may have.
         """
@@ -49,12 +51,16 @@ class Outliner(ast.NodeTransformer):
         self.taken = set(taken)
         self.tools = {}
         self.sites = {}
+        self.summaries: Mapping[str, str] = {}
+        self.meanings: dict[str, str] = {}
         self._bodies = {}
         self._function = None
         self._loops = 0
-        self._quiet = 0  # inside index arithmetic, loop bounds, and other places not worth a tool
+        self._quiet = 0  # inside an index or the bounds of a loop, where a slice is not worth a tool
+        self._given_up = 0  # inside an expression banned with all its parts
         self._accumulating = None  # the expression made from the last `x += e`
         self._hint = None  # the name that the expression's value will be bound to
+        self._origins = english.Origins()
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         outer = self._function, self._loops, self._quiet
@@ -69,6 +75,7 @@ class Outliner(ast.NodeTransformer):
 
     def visit_For(self, node: ast.For) -> ast.AST:
         node.iter = self.visit(node.iter)
+        self._origins.unknown(self._function, node.target)
         node.body = self._in_loop(node.body)
         node.orelse = [self.visit(statement) for statement in node.orelse]
         return node
@@ -90,6 +97,7 @@ class Outliner(ast.NodeTransformer):
     def _comprehension(self, node: Any) -> ast.AST:
         for number, part in enumerate(node.generators):
             [part.iter] = self._in_loop([part.iter]) if number else [self.visit(part.iter)]
+            self._origins.unknown(self._function, part.target)
             part.ifs = self._in_loop(part.ifs)
         if isinstance(node, ast.DictComp):
             node.key, node.value = self._in_loop([node.key, node.value])
@@ -105,25 +113,36 @@ class Outliner(ast.NodeTransformer):
 
     def visit_Assign(self, node: ast.Assign) -> ast.AST:
         target = node.targets[0]
-        hint = self._hint
-        self._hint = (
-            names.of_expression(target)
-            if isinstance(target, (ast.Name, ast.Attribute, ast.Subscript))
-            else None
-        )
-        node.value = self.visit(node.value)
-        self._hint = hint
+        match target, node.value:
+            case ast.Tuple(elts=targets), ast.Tuple(elts=elements) if len(targets) == len(elements):
+                node.value.elts = [self._bound_to(t, v) for t, v in zip(targets, elements, strict=True)]
+            case _:
+                node.value = self._bound_to(target, node.value)
+        for target in node.targets:
+            self._origins.bind(self._function, target, node.value, self.meanings)
         node.targets = self._quietly(node.targets)
         return node
 
+    def _bound_to(self, target: ast.expr, value: ast.expr) -> ast.expr:
+        hint = self._hint
+        named = isinstance(target, (ast.Name, ast.Attribute, ast.Subscript))
+        self._hint = names.of_expression(target) if named else None
+        value = self.visit(value)
+        self._hint = hint
+        return value
+
     def visit_AugAssign(self, node: ast.AugAssign) -> ast.AST:
         """`x += e` as `x = x + e`, so that accumulators are tools."""
-        if isinstance(node.target, ast.Name) and self._function is not None:
-            whole = ast.BinOp(ast.Name(node.target.id, ast.Load()), node.op, copy.deepcopy(node.value))
+        self._origins.unknown(self._function, node.target)
+        if self._function is not None and _is_simple_target(node.target):
+            old = copy.deepcopy(node.target)
+            old.ctx = ast.Load()
+            whole = ast.BinOp(old, node.op, copy.deepcopy(node.value))
             if self._extraction(whole, accumulates=True) is not None:
                 self._accumulating = whole
                 return self.visit_Assign(ast.copy_location(ast.Assign([node.target], whole), node))
         node.value = self.visit(node.value)
+        [node.target] = self._quietly([node.target])
         return node
 
     def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
@@ -148,23 +167,36 @@ class Outliner(ast.NodeTransformer):
                     [keyword.value] = self._quietly([keyword.value])
                 return node
         if isinstance(node, ast.expr):
-            extraction = self._extraction(node, accumulates=node is self._accumulating)
-            if extraction is not None:
-                return self._operation_call(node, extraction)
+            deep = f"deep: {self._key(node)}" in self.bans if isinstance(node, _CANDIDATES) else False
+            self._given_up += deep
+            try:
+                extraction = self._extraction(node, accumulates=node is self._accumulating)
+                if extraction is not None:
+                    return self._operation_call(node, extraction)
+                return super().visit(node)
+            finally:
+                self._given_up -= deep
         return super().visit(node)
 
     def _key(self, node: ast.expr) -> str:
         return f"{self._function}: {ast.unparse(node)}"
 
     def _extraction(self, node: ast.expr, accumulates: bool) -> Extraction | None:
-        if self._quiet or self._function is None or not isinstance(node, _CANDIDATES):
+        if self._given_up or self._function is None or not isinstance(node, _CANDIDATES):
             return None
-        if not (self._loops or self.everywhere) or self._key(node) in self.bans:
+        if not (self._loops or self.everywhere) or (not accumulates and is_plain(node)):
             return None
-        extraction = Extraction(node)
-        if not extraction.worthwhile or (not accumulates and _is_neighbor(node)):
+        if self._quiet and isinstance(node, ast.Subscript):
             return None
-        return extraction
+        key = self._key(node)
+        if f"deep: {key}" in self.bans:
+            return None
+        extraction = None
+        if key not in self.bans:
+            extraction = split(node, known=self.helpers)
+        elif f"lengths: {key}" not in self.bans and "len(" in key:
+            extraction = Extraction(node, known=self.helpers, lengths=True)
+        return extraction if extraction is not None and extraction.worthwhile else None
 
     def _helper_call(self, node: ast.Call, function: ast.FunctionDef) -> ast.Call | None:
         parameters = [argument.arg for argument in function.args.args]
@@ -182,10 +214,10 @@ class Outliner(ast.NodeTransformer):
             optional = renamed[len(renamed) - len(function.args.defaults) :]
             defaults = dict(zip(optional, map(ast.unparse, function.args.defaults), strict=True))
             call = f"{function.name}({', '.join(renamed)})"
-            self.tools[name] = Tool(
-                name, "helper", renamed, call, f"{names.title(function.name)}.", defaults=defaults
-            )
+            summary = self.summaries.get(function.name, f"{names.title(function.name)}.")
+            self.tools[name] = Tool(name, "helper", renamed, call, summary, defaults=defaults)
             self.sites[name] = {key}
+            self.meanings[name] = self.meanings[f"{function.name}()"] = f"a result of {name}"
         arguments = [ast.keyword(names.snake(p), a) for p, a in zip(parameters, node.args, strict=False)]
         arguments += [ast.keyword(names.snake(k.arg), k.value) for k in node.keywords if k.arg]
         return self._tool_call(name, arguments, node)
@@ -196,14 +228,17 @@ class Outliner(ast.NodeTransformer):
             parameters = []
             for operand in extraction.operands:
                 parameters.append(names.snake(names.of_expression(operand), parameters))
-            name = self._new_name(self._describe(node, parameters))
             source = with_names(extraction.body, parameters)
-            self.tools[name] = Tool(name, "operation", parameters, source, _summary(node, source))
+            name = self._new_name(names.of_tool(node, parameters, self._hint), names.of_expression(node))
+            self.tools[name] = Tool(name, "operation", parameters, source, english.summary(source))
             self.sites[name] = set()
             self._bodies[body] = name
+            self.meanings[name] = f"a result of {name}"
         name = self._bodies[body]
-        self.sites[name].add(self._key(node))
+        self.sites[name].add(extraction.variant + self._key(node))
         parameters = self.tools[name].parameters
+        for parameter, operand in zip(parameters, extraction.operands, strict=True):
+            self._origins.use(self._function, name, parameter, operand, self._hint)
         arguments = [ast.keyword(p, a) for p, a in zip(parameters, extraction.operands, strict=True)]
         return self._tool_call(name, arguments, node)
 
@@ -216,59 +251,28 @@ class Outliner(ast.NodeTransformer):
         call = ast.Call(ast.Name("call", ast.Load()), [ast.Constant(name)], keywords)
         return ast.copy_location(call, node)
 
-    def _new_name(self, base: str) -> str:
-        name = names.unique(base[: names.MAX_NAME_CHARS], self.taken)
+    def _new_name(self, base: str, longer: str = "") -> str:
+        name = names.shortened(base)
+        if name in self.taken and longer:
+            name = names.shortened(names.pascal(longer))
+        name = names.unique(name, self.taken)
         self.taken.add(name)
         return name
 
-    def _describe(self, node: ast.expr, parameters: list[str]) -> str:
-        match node:
-            case ast.Compare(left=left, ops=[op], comparators=[right]):
-                sides = [names.pascal(names.of_expression(side)) for side in (left, right)]
-                if isinstance(right, (ast.List, ast.Tuple, ast.Set)):
-                    sides[1] = "Choices"
-                return f"Is{sides[0]}{names.OPERATORS[type(op).__name__]}{sides[1]}"
-            case ast.Compare():
-                return f"Is{names.pascal('_'.join(parameters))}Ordered"
-            case ast.BoolOp():
-                return f"Check{names.pascal('_'.join(parameters))}"
-            case ast.UnaryOp(op=ast.Not()):
-                return f"Not{names.pascal(parameters[0])}"
-        if self._hint:
-            verb = _step_verb(node) if parameters == [self._hint] else "Update"
-            return f"{verb if self._hint in parameters else 'Compute'}{names.pascal(self._hint)}"
-        match node:
-            case ast.BinOp(left=left, op=op, right=right):
-                sides = [names.pascal(names.of_expression(side)) for side in (left, right)]
-                return f"{sides[0]}{names.OPERATORS.get(type(op).__name__, 'With')}{sides[1]}"
-            case ast.Call(func=function):
-                return f"{names.pascal(names.of_expression(function))}Of{names.pascal('_'.join(parameters))}"
-        return f"Compute{names.pascal('_'.join(parameters))}"
+    def describe_parameters(self) -> None:
+        """Says of each parameter what it is, where every use agrees on it."""
+        for name, tool in self.tools.items():
+            if tool.kind == "operation":
+                tool.details.update(self._origins.details(name, self.meanings))
 
 
-def _step_verb(node: ast.expr) -> str:
-    """`Increment` for `x + 1` and `Decrement` for `x - 1`."""
+def _is_simple_target(node: ast.expr) -> bool:
+    """Whether reading the target before it is assigned changes nothing."""
     match node:
-        case ast.BinOp(op=ast.Add(), right=ast.Constant(value=1)):
-            return "Increment"
-        case ast.BinOp(op=ast.Sub(), right=ast.Constant(value=1)):
-            return "Decrement"
-    return "Update"
-
-
-def _is_neighbor(node: ast.expr) -> bool:
-    """`i + 1`, `i - 1` and the like: too dull for a tool."""
-    match node:
-        case ast.BinOp(op=ast.Add() | ast.Sub(), right=ast.Constant(value=value)):
-            return value in (1, 2, "", " ", "\n")
-        case ast.BinOp(left=ast.Constant(value=str()), op=ast.Mod()):
-            return True  # text formatting
+        case ast.Name():
+            return True
+        case ast.Attribute(value=ast.Name()):
+            return True
+        case ast.Subscript(value=value, slice=index) if not isinstance(index, ast.Slice):
+            return is_plain(value) and is_plain(index)
     return False
-
-
-def _summary(node: ast.expr, source: str) -> str:
-    if isinstance(node, (ast.Compare, ast.BoolOp)) or (
-        isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not)
-    ):
-        return f"Tells whether `{source}`."
-    return f"Computes `{source}`."

@@ -6,6 +6,7 @@ the ban list, and the solver is rewritten without it, until nothing is left to b
 
 import ast
 import copy
+import json
 import types
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from codegym_jax.synthesis.outline.access import Access, Reading
 from codegym_jax.synthesis.outline.normalize import bound_names, functions
 from codegym_jax.synthesis.outline.problem import Inputs, Problem
 from codegym_jax.synthesis.outline.rewrite import Outliner
+from codegym_jax.synthesis.outline.state import State
 
 MAX_CALLS = 600  # of one solver run while tracing; more is given up
 MAX_ARGUMENT_CHARS = 160
@@ -61,13 +63,22 @@ class Strategy:
       everywhere: expressions outside loops become tools too.
       lazy: hidden inputs are read where they are needed; otherwise all at the start.
       loops: comprehensions and reductions become loops first.
+      state: local variables that are changed are kept by the environment, with tools around them.
     """
 
-    def __init__(self, helpers: bool = True, everywhere: bool = False, lazy: bool = True, loops: bool = True):
+    def __init__(
+        self,
+        helpers: bool = True,
+        everywhere: bool = False,
+        lazy: bool = True,
+        loops: bool = True,
+        state: bool = False,
+    ):
         self.helpers = helpers
         self.everywhere = everywhere
         self.lazy = lazy
         self.loops = loops
+        self.state = state
 
 
 class Outline:
@@ -78,6 +89,7 @@ class Outline:
       prelude: statements to run before the entry function.
       arguments: parameter of the entry function -> expression for its value.
       tools: the tools that it uses, access first.
+      initial: attribute of the environment -> source of its value after `reset`.
     """
 
     def __init__(
@@ -100,20 +112,36 @@ class Outline:
                 or function.args.posonlyargs
             )
         }
+        # Before hidden inputs: what goes into the state is then read lazily like everything else, and a
+        # local that begins as a copy of a hidden input needs no reading at all.
+        kinds = {name: access.kind for name, access in accesses.items()}
+        state = State(tree, problem.entry, kinds, helpers, bans) if strategy.state else None
+        if state is not None and not state.tools:
+            raise Unusable("no local to remember")
+        self.initial = state.initial if state else {}
+        tree = state.tree if state else tree
         reading = Reading(tree, problem.entry, accesses, frozenset(helpers), strategy.lazy)
         outliner = Outliner(helpers, bans, strategy.everywhere, {"Observe", "Done"})
         outliner.taken |= {tool.name for a in accesses.values() for tool in a.tools(_Everything())}
+        outliner.taken |= set(state.tools if state else ())
+        outliner.summaries = problem.summaries()
+        for access in accesses.values():
+            outliner.meanings.update(access.meanings())
         self.tree = reading.tree
         self.tree.body = [
             outliner.visit(node) if isinstance(node, (ast.FunctionDef, ast.ClassDef)) else node
             for node in ast.parse(ast.unparse(self.tree)).body
         ]
         ast.fix_missing_locations(self.tree)
+        outliner.describe_parameters()
         self.sites = outliner.sites
         self.prelude = reading.prelude
         self.arguments = reading.arguments
         called = _called_tools([self.tree, *self.prelude, *self.arguments.values()])
         self.tools = {tool.name: tool for a in accesses.values() for tool in a.tools(called)}
+        if state is not None:
+            self.tools.update({name: tool for name, tool in state.tools.items() if name in called})
+            self.sites.update(state.sites)
         self.tools.update(outliner.tools)
         self._run = self._compiled()
 
@@ -150,6 +178,8 @@ class Outline:
         """
         log = []
         holder = types.SimpleNamespace(inputs=copy.deepcopy(sample.inputs))
+        for attribute, source in self.initial.items():
+            setattr(holder, attribute, eval(source, {"self": holder, "json": json}))
 
         def call(name: str, **arguments: Any) -> Any:
             if len(log) >= MAX_CALLS:
@@ -197,11 +227,13 @@ class Checks:
         self._kinds = {name: tool.kind for name, tool in outline.tools.items()}
         self._checked = dict.fromkeys(outline.tools, 0)
         self.faults = {}
+        self.reshaped = set()  # tools that got something else than they were given: tuples, keys
 
     def checked(self, name: str, holder: Any, arguments: dict[str, Any]) -> Any:
         """The tool's result; what is wrong with the tool goes to `faults`."""
         function = self._functions[name]
-        if self._kinds[name] == "access" or self._checked[name] >= MAX_CHECKS:
+        trusted = self._checked[name] >= MAX_CHECKS and self._kinds[name] != "state"
+        if self._kinds[name] == "access" or trusted:
             return function(holder, **arguments)
         self._checked[name] += 1
         try:
@@ -209,6 +241,8 @@ class Checks:
         except (TypeError, ValueError):
             self._fault(name, "arguments are not JSON")
             return function(holder, **arguments)
+        if self._kinds[name] == "state":
+            return self._remembering(name, holder, arguments, before)
         try:
             result = function(holder, **arguments)
         except Exception:
@@ -231,6 +265,23 @@ class Checks:
         ):
             self._fault(name, "depends on more than its arguments")
         return result
+
+    def _remembering(self, name: str, holder: Any, arguments: dict[str, Any], text: str) -> Any:
+        """The result of a tool that may change the state: it runs once, on what JSON leaves of its arguments."""
+        received = values.round_trip(arguments)
+        if not values.same(received, arguments):
+            self.reshaped.add(name)
+        try:
+            result = self._functions[name](holder, **received)
+            back = values.round_trip(result)
+        except Exception:
+            self._fault(name, "raises, or its result is not JSON")
+            raise
+        if not values.same(back, result):
+            self._fault(name, "result changes in JSON")
+        if len(text) > MAX_ARGUMENT_CHARS or len(values.to_json(result)) > MAX_RESULT_CHARS:
+            self._fault(name, "long values")
+        return back
 
     def _fault(self, name: str, fault: str) -> None:
         self.faults.setdefault(name, fault)
