@@ -103,8 +103,7 @@ def import_rows(
             rejections += [one.fault] if one.fault else one.refused
         good = [one for one in judged if one.tasks]
         if good:
-            contents = [_sha256(path) for path in files]
-            name = digest(sandbox, bounds, data, seed, license, find_artefact().wasm_sha256, *contents)
+            name = digest(sandbox, bounds, data, seed, find_artefact().wasm_sha256, _sha256(gathered.environments))
             _write(out, good, data, seed, name, funnel, rejections)
         journal.remove()
     CONSOLE.print(funnel_table(funnel))
@@ -184,8 +183,7 @@ def _judge_all(
 ) -> list[_Judged]:
     """In the order given; those in the journal are not judged again."""
     settings = digest(sandbox, bounds, find_artefact().wasm_sha256)
-    texts = (repr(one).encode("utf-8", "surrogatepass") for one in environments)
-    keys = [f"{settings} {hashlib.sha256(text).hexdigest()}" for text in texts]
+    keys = [f"{settings} {_sha256(one)}" for one in environments]
     done = {key: pickle.loads(journal.results[key]) for key in keys if key in journal.results}
     waiting = [(key, one) for key, one in zip(keys, environments, strict=True) if key not in done]
     results = parallel_map(
@@ -290,6 +288,6 @@ def _write(
     )
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _sha256(value: object) -> str:
+    """Of plain records, through how they print."""
+    return hashlib.sha256(repr(value).encode("utf-8", "surrogatepass")).hexdigest()

@@ -58,7 +58,8 @@ def card(task_set: TaskSet) -> dict[str, str]:
     files = {"README.md": _markdown(facts, shown), "card.html": _page(facts, shown, funnel)}
     if funnel:
         files["funnel.svg"] = funnel_svg(funnel) + "\n"
-    return files
+    # A tool's result may hold lone surrogates, which no file of text can.
+    return {name: text.encode("utf-8", "replace").decode("utf-8") for name, text in files.items()}
 
 
 def write_card(folder: Path, out: Path | None = None) -> list[Path]:
@@ -204,7 +205,7 @@ def _charts(facts: TaskSetFacts) -> list[Figure]:
 
 def _column(one: Bin, what: str) -> charts.Column:
     color = _BAND_COLORS[one.band] if one.band else "var(--c1)"
-    return charts.Column(one.label, one.count, color, f"{one.label}: {one.count:,} {what}")
+    return charts.Column(one.label, float(one.count), color, f"{one.label}: {one.count:,} {what}")
 
 
 def _text_histogram(bins: tuple[Bin, ...], what: str, counted: str) -> str:

@@ -1,8 +1,9 @@
 """The funnel of a synthesis: how many enter each stage, how many leave it and why, how many pass.
 
 A funnel is a list of stages `{"stage": str, "entered": int, "left": {reason: int}, "passed": int}`, with
-`"things"` (problems, environments, tasks, ...) where it says what is counted. Stages that hand on to one
-another make one flow; what is counted anew, such as tasks after environments, begins another.
+`"things"` (problems, environments, tasks, ...) where it says what is counted, and `"added"` where more enter
+than passed the stage before. Stages that hand on to one another make one flow; what is counted anew, such as
+tasks after environments, begins another.
 """
 
 from collections.abc import Mapping, Sequence
@@ -43,7 +44,8 @@ def flows(funnel: Funnel) -> list[list[Mapping[str, Any]]]:
     for stage in funnel:
         for chain in reversed(chains):
             last = chain[-1]
-            if last["passed"] == stage["entered"] and _kind(last) == _kind(stage) != "completions":
+            handed_on = last["passed"] + stage.get("added", 0)
+            if handed_on == stage["entered"] and _kind(last) == _kind(stage) != "completions":
                 chain.append(stage)
                 break
         else:
@@ -112,7 +114,8 @@ def _flow(chain: Sequence[Mapping[str, Any]], top: int) -> tuple[str, int]:
         x, y = _MARGIN + index * _COLUMN, top + _HEAD
         entered, passed = _tall(stage["entered"], most), _tall(stage["passed"], most)
         lost = sum(stage["left"].values())
-        things = f" {stage['things']}" if stage.get("things") and (index == 0 or _anew(chain, index)) else ""
+        things = f" {stage['things']}" if _says_things(chain, index) else ""
+        things += f" (+{stage['added']:,})" if stage.get("added") else ""
         parts.append(_text(x, top + 14, _title(stage), "f-name"))
         parts.append(
             f'<text x="{x}" y="{top + 40}"><tspan class="f-count">{stage["entered"]:,}</tspan>'
@@ -204,5 +207,8 @@ def _kind(stage: Mapping[str, Any]) -> str:
     return _SAME.get(things, things)
 
 
-def _anew(chain: Sequence[Mapping[str, Any]], index: int) -> bool:
-    return chain[index].get("things") != chain[index - 1].get("things")
+def _says_things(chain: Sequence[Mapping[str, Any]], index: int) -> bool:
+    """Whether what is counted is worth saying: where it changes, unless the stage's name says it."""
+    things = chain[index].get("things")
+    changes = index == 0 or things != chain[index - 1].get("things")
+    return bool(things) and changes and chain[index]["stage"] != "problems" != things

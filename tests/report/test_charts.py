@@ -9,7 +9,16 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from codegym_jax.report.charts import Series, line_chart, moving_mean, number, stacked_area, ticks
+from codegym_jax.report.charts import (
+    Column,
+    Series,
+    histogram,
+    line_chart,
+    moving_mean,
+    number,
+    stacked_area,
+    ticks,
+)
 
 FINITE = st.floats(-1e6, 1e6, allow_nan=False)
 
@@ -141,3 +150,16 @@ def test_short_series_are_not_smoothed_and_nan_does_not_spread():
 )
 def test_numbers_read_well(value, percent, text):
     assert number(value, percent) == text
+
+
+def test_a_histogram_s_columns_are_to_scale_and_tell_their_counts():
+    columns = [Column(f"{n}", float(n), "var(--c1)", f"{n} things") for n in (0, 50, 200)]
+    svg = str(histogram(columns, title="Things"))
+    heights = [float(one) for one in re.findall(r'class="column"[^>]* height="([\d.]+)"', svg)]
+    assert len(heights) == 2  # nothing is drawn for nothing
+    assert heights[1] == pytest.approx(4 * heights[0], abs=0.2)
+    assert re.findall(r"<title>(\d+ things)</title>", svg) == ["0 things", "50 things", "200 things"]
+
+
+def test_a_histogram_of_nothing_is_drawn():
+    assert "<svg" in histogram([Column("a", 0.0, "red", "none")], title="Nothing")
