@@ -1,7 +1,9 @@
 """Coding problems from the data files of pip packages; the packages themselves are never imported."""
 
+import ast
 import gzip
 import importlib.util
+import inspect
 import json
 from pathlib import Path
 
@@ -57,11 +59,13 @@ def corpus(name: str) -> Source:
 
 
 def _docstring(prompt: str, entry: str) -> str:
-    """The text of the entry function's docstring, without its examples."""
+    """The text of the entry function's docstring, wherever in it that stands, without its examples."""
     tree = syntax.parse(prompt + "    pass\n")
     function = syntax.functions(tree).get(entry) if tree else None
+    texts = [node.value for node in function.body if isinstance(node, ast.Expr)] if function else []
+    text = next((node.value for node in texts if isinstance(node, ast.Constant)), "")
     kept = []
-    for line in syntax.docstring(function).splitlines() if function else ():
+    for line in inspect.cleandoc(str(text)).splitlines():
         if line.strip().startswith(">>>") or line.strip().lower().startswith("example"):
             break
         kept.append(line)

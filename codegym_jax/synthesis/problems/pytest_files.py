@@ -20,7 +20,7 @@ _FIXTURE_DEPTH = 5
 def check_of(test_code: str, entry: str) -> str:
     """The `check(candidate)` module of a pytest file; "" when it cannot be read or never calls the entry."""
     tree = syntax.parse(test_code)
-    if tree is None:
+    if tree is None or not syntax.compiles(test_code):
         return ""
     try:
         body = _Suite(_solution_names(tree)).body(tree)

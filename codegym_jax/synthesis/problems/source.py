@@ -1,12 +1,13 @@
 """What every source of problems offers to the loader."""
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from codegym_jax.records import Rejection
 from codegym_jax.synthesis.problems.problem import Problem
 
 
+@runtime_checkable
 class Source(Protocol):
     """Problems by id. Naming them is cheap; a problem is built only when it is wanted."""
 
