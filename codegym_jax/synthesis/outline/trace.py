@@ -5,6 +5,7 @@ the ban list, and the solver is rewritten without it, until nothing is left to b
 """
 
 import ast
+import collections
 import copy
 import json
 import types
@@ -23,7 +24,8 @@ MAX_ARGUMENT_CHARS = 160
 MAX_RESULT_CHARS = 300
 MAX_CHECKS = 60  # calls of one tool that are watched; a sound tool is trusted afterwards
 MAX_ROUNDS = 10
-MAX_OPERATIONS = 8
+MAX_TOOLS = 16  # of an environment, `Observe` and `Done` included
+MIN_OPERATIONS = 2  # that are left when tools are too many
 TYPICAL_CALLS = 150  # a longer median drops the busiest expression
 
 
@@ -90,6 +92,7 @@ class Outline:
       arguments: parameter of the entry function -> expression for its value.
       tools: the tools that it uses, access first.
       initial: attribute of the environment -> source of its value after `reset`.
+      changing: names of tools that change the state.
     """
 
     def __init__(
@@ -119,6 +122,7 @@ class Outline:
         if state is not None and not state.tools:
             raise Unusable("no local to remember")
         self.initial = state.initial if state else {}
+        self.changing = state.changing if state else set()
         tree = state.tree if state else tree
         reading = Reading(tree, problem.entry, accesses, frozenset(helpers), strategy.lazy)
         outliner = Outliner(helpers, bans, strategy.everywhere, {"Observe", "Done"})
@@ -267,7 +271,7 @@ class Checks:
         return result
 
     def _remembering(self, name: str, holder: Any, arguments: dict[str, Any], text: str) -> Any:
-        """The result of a tool that may change the state: it runs once, on what JSON leaves of its arguments."""
+        """The result of a tool with state: it runs once, on what JSON leaves of its arguments."""
         received = values.round_trip(arguments)
         if not values.same(received, arguments):
             self.reshaped.add(name)
@@ -304,9 +308,11 @@ def outline(problem: Problem, strategy: Strategy, samples: list[Sample]) -> tupl
         found = set(checks.faults)
         if not found and traces:
             found = shortcuts(result, traces) or _idle(result, traces) or _over_budget(result, traces)
-        if not found:
-            if len(traces) < len(samples) / 2:
+        if not found and len(traces) < len(samples) / 2:
+            found = _misremembered(result, checks) if reason != "too many calls" else set()
+            if not found:
                 raise Unusable(reason or "outline fails")
+        if not found:
             return result, traces
         for name in found:
             bans |= result.sites.get(name, set())
@@ -334,25 +340,37 @@ def _traces(result: Outline, checks: Checks, samples: list[Sample]) -> tuple[lis
     return traces, reason
 
 
+def _misremembered(result: Outline, checks: Checks) -> set[str]:
+    """Tools of the local to blame when runs with state go wrong: one that got tuples, else the last one."""
+    remembering = [name for name, tool in result.tools.items() if tool.kind == "state"]
+    blamed = [name for name in remembering if name in checks.reshaped] or remembering[-1:]
+    return set(blamed[:1])
+
+
 def shortcuts(result: Outline, traces: list[Trace]) -> set[str]:
     """Tools that hand over the final answer: called once in most tasks, with the answer as the result.
 
-    A last step that needs what a chain of other calls worked out is no shortcut.
+    A last step that needs what a chain of other calls worked out is no shortcut, nor is reading what
+    several calls have put into the state.
     """
     hits = {}
     for sample, log in traces:
         counts = {}
         for call in log:
             counts[call.tool] = counts.get(call.tool, 0) + 1
-        worked_out = set()
+        worked_out, changes = set(), {}
         for call in log:
             if result.tools[call.tool].kind == "access":
                 continue
+            local = next(iter(result.sites[call.tool]))
+            built_up = changes.get(local, 0) > 1
+            changes[local] = changes.get(local, 0) + (call.tool in result.changing)
             seen = hits.setdefault(call.tool, [0, 0])
             seen[0] += 1
             arguments = {values.to_json(value) for value in call.arguments.values()}
             if (
                 counts[call.tool] == 1
+                and not built_up
                 and not (arguments & worked_out)
                 and _is_answer(call.result, sample.answer)
             ):
@@ -385,17 +403,17 @@ def _idle(result: Outline, traces: list[Trace]) -> set[str]:
 
 
 def _over_budget(result: Outline, traces: list[Trace]) -> set[str]:
-    """The expression to give up when runs are too long or tools too many."""
+    """The expressions to give up, with their parts: the busiest when runs are long, the rarest of too many.
+
+    Raises:
+      Unusable: when tools are too many without them.
+    """
     lengths = sorted(len(log) for _, log in traces)
-    uses = {name: 0 for name, tool in result.tools.items() if tool.kind == "operation"}
-    for _, log in traces:
-        for call in log:
-            if call.tool in uses:
-                uses[call.tool] += 1
-    if not uses:
-        return set()
-    if lengths[len(lengths) // 2] > TYPICAL_CALLS and len(uses) > 1:
-        return {max(uses, key=lambda name: uses[name])}
-    if len(uses) > MAX_OPERATIONS:
-        return {min(uses, key=lambda name: uses[name])}
-    return set()
+    uses = collections.Counter(call.tool for _, log in traces for call in log)
+    operations = [name for name, tool in result.tools.items() if tool.kind == "operation" and uses[name]]
+    if lengths[len(lengths) // 2] > TYPICAL_CALLS and len(operations) > 1:
+        return {max(operations, key=lambda name: uses[name])}
+    excess = max(len(uses) + len(("Observe", "Done")) - MAX_TOOLS, 0)
+    if excess > len(operations) - MIN_OPERATIONS and excess:
+        raise Unusable("too many tools")
+    return set(sorted(operations, key=lambda name: uses[name])[:excess])
