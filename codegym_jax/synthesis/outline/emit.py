@@ -65,7 +65,7 @@ import gymnasium
     def reset(self, options=None):
         """Installs a config and starts over."""
         self.inputs = {default} | (options or {{}})
-        self.step_count = 0
+{initial}        self.step_count = 0
         self._done = False
         self._reward = 0.0
         return "Environment has been reset."
@@ -157,7 +157,7 @@ _TOOL = '''\
         Example Output:
             {example}
         """
-        return json.dumps({expression})
+{statements}        return json.dumps({expression})
 
 '''
 
@@ -239,6 +239,7 @@ def environment(
         statement=_docstring(_wrapped(about["statement"])),
         mapping="\n".join(f'            "{tool}": {number},' for number, tool in enumerate(mapping)),
         default=values.to_json(None) if not sample.inputs else repr(sample.inputs),
+        initial=_initial(outline, used),
         reference=reference,
         observed=_example(values.to_json(observed)),
         observe=f"{{{shown}{hidden_key!r}: {problem.hidden!r}}}",
@@ -250,6 +251,17 @@ def environment(
         examples="\n".join(f"        {trace[0].inputs!r}," for trace in traces[:2]),
     )
     return name, source
+
+
+def _initial(outline: Outline, used: list[Tool]) -> str:
+    """The lines of `reset` that install the state of the tools that are used."""
+    sources = [source for tool in used for source in (*tool.statements, tool.expression)]
+    lines = [
+        f"        self.{name} = {value}\n"
+        for name, value in outline.initial.items()
+        if any(re.search(rf"\bself\.{name}\b", source) for source in sources)
+    ]
+    return "".join(lines)
 
 
 def _answer_meaning(problem: Problem) -> str:
@@ -315,6 +327,7 @@ def _tool(tool: Tool, calls: list[Call], rounds: bool) -> str:
             args="\n".join(lines) or "            None",
             returns="a value of type " + " or ".join(returned),
             example=_example(values.to_json(calls[0].result)),
+            statements="".join(f"        {statement}\n" for statement in tool.statements),
             expression=f"_rounded({tool.expression})" if rounds else tool.expression,
         ).rstrip("\n")
         + "\n"

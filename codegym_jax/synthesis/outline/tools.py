@@ -1,4 +1,4 @@
-"""A tool of a synthesized environment: its name, parameters, and the one expression that it computes."""
+"""A tool of a synthesized environment: its name, parameters, what it does and what it returns."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -10,12 +10,14 @@ class Tool:
     Attributes:
       name: in PascalCase, unique in its environment.
       kind: `access` reads hidden input, `operation` computes an expression, `helper` calls a function of
-        the reference solution, `frame` is `Observe` or `Done`.
+        the reference solution, `state` reads or changes what the environment remembers, `frame` is
+        `Observe` or `Done`.
       parameters: names, in order.
       expression: Python source over the parameters and `self.inputs`.
       summary: what it does, as a sentence.
       details: parameter name -> what it means.
       defaults: parameter name -> source of its default value.
+      statements: Python source, one statement each, that runs before the expression.
     """
 
     def __init__(
@@ -27,6 +29,7 @@ class Tool:
         summary: str,
         details: Mapping[str, str] | None = None,
         defaults: Mapping[str, str] | None = None,
+        statements: Sequence[str] = (),
     ):
         self.name = name
         self.kind = kind
@@ -35,6 +38,7 @@ class Tool:
         self.summary = summary
         self.details = dict(details or {})
         self.defaults = dict(defaults or {})
+        self.statements = list(statements)
 
     def signature(self) -> str:
         """The parameters as in a definition, `self` first."""
@@ -45,4 +49,7 @@ class Tool:
 
     def compiled(self, namespace: dict[str, Any]) -> Callable[..., Any]:
         """A function of `self` and the parameters, evaluated in the namespace of the reference solution."""
-        return eval(f"lambda {self.signature()}: {self.expression}", namespace)
+        body = "\n    ".join([*self.statements, f"return {self.expression}"])
+        defined: dict[str, Any] = {}
+        exec(f"def tool({self.signature()}):\n    {body}\n", namespace, defined)
+        return defined["tool"]

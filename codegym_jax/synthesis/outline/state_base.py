@@ -1,0 +1,310 @@
+"""What all rewriters of a local variable into calls of state tools have in common.
+
+Every use of the local must be one that the tools cover; the first that is not raises `NotState`, and the
+caller drops the half rewritten function. What a tool returns is a copy of the state, so a local that is
+bound to another name, stored, or passed on is refused.
+"""
+
+import ast
+import copy
+from typing import TypeGuard
+
+from codegym_jax.synthesis.outline import names
+from codegym_jax.synthesis.outline.normalize import bound_names, loaded_names
+from codegym_jax.synthesis.outline.state_words import Form, Local, NotState
+
+READERS = {
+    "sorted", "sum", "max", "min", "any", "all", "list", "tuple", "set", "str", "enumerate", "zip", "map",
+    "reversed", "filter", "join", "frozenset", "Counter", "print",
+}  # fmt: skip
+"""Functions that read a container and keep no hold of it."""
+
+_SIGNS = {
+    (ast.Eq, 0): True, (ast.Lt, 1): True, (ast.LtE, 0): True,
+    (ast.NotEq, 0): False, (ast.Gt, 0): False, (ast.GtE, 1): False,
+}  # fmt: skip
+_SUMS = {ast.Add: "add", ast.Sub: "subtract"}
+
+Loop = tuple[ast.expr, ast.expr, list[ast.stmt]]
+"""Target, iterable, first statements of the body."""
+
+
+class Rewriter(ast.NodeTransformer):
+    """Rewrites one local of one function, in place."""
+
+    def __init__(self, local: Local, function: ast.FunctionDef, unmade: ast.stmt | None):
+        """
+        Args:
+          local: what is rewritten; it collects the tools.
+          function: where it lives.
+          unmade: the statement that creates its first value, when `reset` does that.
+        """
+        self.local = local
+        self.function = function
+        self.unmade = unmade
+        self.taken = bound_names(function) | loaded_names(function)
+
+    def rewrite(self) -> None:
+        """Rewrites the function.
+
+        Raises:
+          NotState: when a use of the local is not covered.
+        """
+        self.function.body = self.block(self.function.body) or [ast.Pass()]
+
+    def mine(self, node: ast.AST | None) -> TypeGuard[ast.Name]:
+        """Whether the node is the local."""
+        return isinstance(node, ast.Name) and node.id == self.local.name
+
+    def mentions(self, node: ast.AST) -> bool:
+        """Whether the local occurs in the node."""
+        return any(self.mine(part) for part in ast.walk(node))
+
+    def fresh(self, base: str) -> str:
+        """A name that is free in the function."""
+        name = names.unique(base, self.taken)
+        self.taken.add(name)
+        return name
+
+    def block(self, statements: list[ast.stmt]) -> list[ast.stmt]:
+        """The statements, rewritten; the one that `reset` does is left out."""
+        result = []
+        for statement in statements:
+            visited = [] if statement is self.unmade else self.visit(statement)
+            result += visited if isinstance(visited, list) else [visited]
+        return result
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        for field, value in ast.iter_fields(node):
+            if isinstance(value, list) and value and isinstance(value[0], ast.stmt):
+                setattr(node, field, self.block(value) or ([ast.Pass()] if field == "body" else []))
+            elif isinstance(value, list):
+                setattr(node, field, [self.visit(v) if isinstance(v, ast.AST) else v for v in value])
+            elif isinstance(value, ast.AST):
+                setattr(node, field, self.visit(value))
+        return node
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        if self.mine(node):
+            raise NotState("a use that no tool covers")
+        return node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        if self.mentions(node):
+            raise NotState("a closure")
+        return node
+
+    def twice(self, node: ast.expr) -> ast.expr:
+        """A copy of an expression that may be evaluated twice."""
+        if any(isinstance(part, (ast.Call, ast.NamedExpr)) for part in ast.walk(node)):
+            raise NotState("a place with calls in it")
+        return copy.deepcopy(node)
+
+
+class Container(Rewriter):
+    """A list, a dict or a set."""
+
+    forms: dict[str, Form]
+
+    def use(self, role: str, **arguments: ast.expr) -> ast.Call:
+        """A call of a tool; the arguments are rewritten already."""
+        return self.local.call(role, self.forms[role], arguments)
+
+    def do(self, role: str, **arguments: ast.expr) -> ast.Expr:
+        """`use` as a statement."""
+        return ast.Expr(self.use(role, **arguments))
+
+    def whole(self) -> ast.expr:
+        """An expression that reads everything."""
+        raise NotImplementedError
+
+    def everything(self) -> ast.expr:
+        """`whole`, of which the local remembers nothing but that."""
+        roles = set(self.local.roles)
+        whole = self.whole()
+        self.local.roles = roles | {"whole"}
+        return whole
+
+    def each(self, node: ast.For) -> Loop | None:
+        """What a loop over the local becomes; None for other loops."""
+        raise NotImplementedError
+
+    def created(self, value: ast.expr) -> list[ast.stmt]:
+        """Statements that make the state what `value` is."""
+        raise NotImplementedError
+
+    def method(self, node: ast.Call, name: str) -> ast.expr:
+        """The value of the method call `node` on the local."""
+        raise NotState(f"method {name}")
+
+    def statement(self, node: ast.Call, name: str) -> list[ast.stmt]:
+        """The method call `node` on the local as a statement."""
+        return [ast.Expr(self.method(node, name))]
+
+    def contains(self, value: ast.expr) -> ast.expr:
+        """`value in local`, the value not yet rewritten."""
+        raise NotImplementedError
+
+    def stored(self, target: ast.Subscript, value: ast.expr) -> ast.stmt:
+        """`target = value`."""
+        raise NotState("a part is stored")
+
+    def added(self, target: ast.Subscript, op: ast.operator, amount: ast.expr) -> ast.stmt:
+        """`target op= amount`."""
+        raise NotState("a part is added to")
+
+    def sum_role(self, op: ast.operator, amount: ast.expr) -> str | None:
+        """`increment`, `add` or `subtract`; None for other operators and amounts."""
+        if isinstance(amount, (ast.List, ast.ListComp, ast.Tuple)):
+            return None
+        one = isinstance(amount, ast.Constant) and amount.value == 1 and not isinstance(amount.value, bool)
+        return "increment" if one and isinstance(op, ast.Add) else _SUMS.get(type(op))
+
+    def otherwise_added(self, target: ast.Subscript, op: ast.operator, amount: ast.expr) -> ast.stmt:
+        """`target op= amount` as reading and storing."""
+        old = self.twice(target)
+        assert isinstance(old, ast.Subscript)
+        old.ctx = ast.Load()
+        return self.stored(target, ast.BinOp(old, op, amount))
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | list[ast.stmt]:
+        match node.value:
+            case ast.Call(func=ast.Attribute(value=value, attr=name)) as call if self.mine(value):
+                return self.statement(call, name)
+        return self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        match node:
+            case ast.Call(func=ast.Name(id="len"), args=[argument]) if self.mine(argument):
+                return self.use("length")
+            case ast.Call(func=ast.Attribute(value=value, attr=name)) if self.mine(value):
+                return self.method(node, name)
+        if names.of_expression(node.func) in READERS:
+            node.args = [self.everything() if self.mine(part) else part for part in node.args]
+        return self.generic_visit(node)
+
+    def visit_Return(self, node: ast.Return) -> ast.AST:
+        return ast.Return(self.everything()) if self.mine(node.value) else self.generic_visit(node)
+
+    def visit_Dict(self, node: ast.Dict) -> ast.AST:
+        node.values = [self.everything() if self.mine(value) else value for value in node.values]
+        return self.generic_visit(node)
+
+    def visit_comprehension(self, node: ast.comprehension) -> ast.AST:
+        if self.mine(node.iter):
+            node.iter = self.everything()
+            if isinstance(node.iter, ast.ListComp):
+                node.iter = ast.GeneratorExp(node.iter.elt, node.iter.generators)
+        return self.generic_visit(node)
+
+    def visit_For(self, node: ast.For) -> ast.AST:
+        reading = self.each(node)
+        if reading is None:
+            node.iter = self.visit(node.iter)
+        node.target = self.visit(node.target)
+        changing, self.local.changing = self.local.changing, set()
+        node.body, node.orelse = self.block(node.body) or [ast.Pass()], self.block(node.orelse)
+        if reading is not None:
+            if self.local.changing:
+                raise NotState("changed while it is iterated")
+            node.target, node.iter, first = reading
+            node.body = [*first, *node.body]
+        self.local.changing |= changing
+        return node
+
+    def visit_Assign(self, node: ast.Assign) -> ast.AST | list[ast.stmt]:
+        target = node.targets[0] if len(node.targets) == 1 else None
+        if self.mine(target):
+            if self.mentions(node.value):
+                raise NotState("made from itself")
+            roles = set(self.local.roles)
+            created = self.created(node.value)
+            self.local.roles = roles | {"create"}
+            return created
+        if isinstance(target, ast.Subscript) and self.mentions(target.value):
+            summed = _summed(target, node.value)
+            return [self.added(target, *summed) if summed else self.stored(target, node.value)]
+        return self.generic_visit(node)
+
+    def visit_AugAssign(self, node: ast.AugAssign) -> ast.AST | list[ast.stmt]:
+        if isinstance(node.target, ast.Subscript) and self.mentions(node.target.value):
+            return [self.added(node.target, node.op, node.value)]
+        return self.generic_visit(node)
+
+    def visit_Compare(self, node: ast.Compare) -> ast.AST:
+        match node:
+            case ast.Compare(left=left, ops=[ast.In() | ast.NotIn() as op], comparators=[right]) if self.mine(
+                right
+            ):
+                found = self.contains(left)
+                return found if isinstance(op, ast.In) else ast.UnaryOp(ast.Not(), found)
+            case ast.Compare(left=left, ops=[op], comparators=[right]):
+                empty = self._emptiness(left, op, right)
+                if empty is not None:
+                    return self.use("empty") if empty else ast.UnaryOp(ast.Not(), self.use("empty"))
+        return self.generic_visit(node)
+
+    def _emptiness(self, left: ast.expr, op: ast.cmpop, right: ast.expr) -> bool | None:
+        """True for `len(x) == 0` and the like, False for their opposites, else None."""
+        match left, right:
+            case ast.Call(func=ast.Name(id="len"), args=[inner]), ast.Constant(value=int() as bound):
+                return _SIGNS.get((type(op), bound)) if self.mine(inner) else None
+            case inner, (ast.List(elts=[]) | ast.Dict(keys=[])) if self.mine(inner):
+                return _SIGNS.get((type(op), 0))
+        return None
+
+    def truth(self, node: ast.expr) -> ast.expr:
+        """The expression, of which only the truth counts."""
+        match node:
+            case ast.Call(func=ast.Name(id="len"), args=[inner]) if self.mine(inner):
+                node = inner
+            case ast.UnaryOp(op=ast.Not(), operand=operand):
+                operand = self.truth(operand)
+                if isinstance(operand, ast.UnaryOp) and isinstance(operand.op, ast.Not):
+                    return operand.operand
+                return ast.UnaryOp(ast.Not(), operand)
+            case ast.BoolOp():
+                node.values = [self.truth(value) for value in node.values]
+                return node
+        return ast.UnaryOp(ast.Not(), self.use("empty")) if self.mine(node) else self.visit(node)
+
+    def visit_If(self, node: ast.If | ast.While) -> ast.AST:
+        node.test = self.truth(node.test)
+        node.body, node.orelse = self.block(node.body) or [ast.Pass()], self.block(node.orelse)
+        return node
+
+    visit_While = visit_If
+
+    def visit_IfExp(self, node: ast.IfExp) -> ast.AST:
+        node.test = self.truth(node.test)
+        node.body, node.orelse = self.visit(node.body), self.visit(node.orelse)
+        return node
+
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
+        return self.truth(node) if isinstance(node.op, ast.Not) else self.generic_visit(node)
+
+    def visit_BoolOp(self, node: ast.BoolOp) -> ast.AST:
+        return self.truth(node)
+
+
+def _summed(target: ast.Subscript, value: ast.expr) -> tuple[ast.operator, ast.expr] | None:
+    """(operator, amount) when `target = value` is `target = target + amount`, or with a minus."""
+    old = ast.dump(ast.Subscript(target.value, target.slice, ast.Load()))
+    match value:
+        case ast.BinOp(left=left, op=ast.Add() | ast.Sub() as op, right=right) if ast.dump(left) == old:
+            return op, right
+        case ast.BinOp(left=left, op=ast.Add() as op, right=right) if ast.dump(right) == old:
+            return op, left
+    return None
+
+
+def load(name: str) -> ast.Name:
+    """The name, to be read."""
+    return ast.Name(name, ast.Load())
+
+
+def is_scalar(node: ast.AST | None) -> bool:
+    """Whether the node is a literal number, text, truth value or None."""
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        node = node.operand
+    return isinstance(node, ast.Constant) and isinstance(node.value, (str, int, float, type(None)))
