@@ -67,7 +67,7 @@ def test_long_episodes_scalars_and_lists_are_not_tiny():
 
 
 def test_native_operations_of_a_solver():
-    """One comparison and one subtraction; ranges, lengths, appends and tool calls are free."""
+    """One comparison and one subtraction; ranges, lengths and tool calls are free, an append is memory."""
     source = """
 class E:
     def solve(self):
@@ -83,7 +83,7 @@ class E:
         answer = main(call('GetLength'))
         return self.step(json.dumps({"name": "Done"}))[1]
 """
-    assert of_source(source) == {"native_operations": 2}
+    assert of_source(source) == {"native_operations": 2, "native_changes": 1}
 
 
 def candidate(**changes: Any) -> dict[str, Any]:

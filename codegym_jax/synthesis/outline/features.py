@@ -126,17 +126,33 @@ def measure_all(episodes: list[Steps]) -> dict[str, Any]:
 
 
 def of_source(source: str) -> dict[str, int]:
-    """`native_operations`: what the oracle works out by itself, between its calls.
+    """What the oracle works out by itself, and what it keeps in mind, between its calls.
 
-    Counted in the source of `solve`: operators, comparisons, slices, conditions inside expressions, and calls
+    `native_operations` is the work. `native_changes` is the memory: the places where `solve` appends to a
+    container of its own, or stores an item.
+
+    The work is counted in the source of `solve`: operators, comparisons, slices, conditions inside expressions, and calls
     other than of tools, `range`, `len` and `append`. Comparing with None, and stepping an index, are free.
     """
     tree = ast.parse(source)
     solve = next(n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == "solve")
     nested = {n.name for n in ast.walk(solve) if isinstance(n, ast.FunctionDef)}
     work = [node for node in solve.body if not (isinstance(node, ast.FunctionDef) and node.name == "call")]
-    count = sum(_is_native(node, nested) for part in work[:-1] for node in ast.walk(part))
-    return {"native_operations": count}
+    nodes = [node for part in work[:-1] for node in ast.walk(part)]
+    return {
+        "native_operations": sum(_is_native(node, nested) for node in nodes),
+        "native_changes": sum(_changes_container(node) for node in nodes),
+    }
+
+
+def _changes_container(node: ast.AST) -> bool:
+    """Whether the node changes a container and `_is_native` does not count it."""
+    match node:
+        case ast.Subscript(ctx=ast.Store() | ast.Del()):
+            return True
+        case ast.Call(func=ast.Attribute(attr="append")):
+            return True
+    return False
 
 
 def _is_native(node: ast.AST, nested: set[str]) -> bool:
