@@ -12,6 +12,8 @@ import copy
 from collections.abc import Collection, Sequence
 
 from codegym_jax.synthesis.outline import names
+from codegym_jax.synthesis.outline.branches import Branches
+from codegym_jax.synthesis.outline.simplify import simplify
 
 _ACCUMULATORS = {"sum": "total", "max": "largest", "min": "smallest", "len": "count"}
 _WITHOUT_LOOPS = (ast.Lambda, ast.GeneratorExp, ast.ListComp, ast.SetComp, ast.DictComp, ast.JoinedStr)
@@ -19,7 +21,7 @@ _Comprehension = ast.GeneratorExp | ast.ListComp
 
 
 def clean(source: str) -> ast.Module:
-    """The module without docstrings and without what runs only as a script."""
+    """The module without docstrings, without what runs only as a script, and simplified."""
     tree = ast.parse(source)
     tree.body = [node for node in tree.body if not _is_main_guard(node)]
     for node in ast.walk(tree):
@@ -28,7 +30,9 @@ def clean(source: str) -> ast.Module:
             and ast.get_docstring(node) is not None
         ):
             node.body = node.body[1:] or [ast.Pass()]
-    return _WithoutFormattedStrings().visit(tree)
+    tree = _WithoutFormattedStrings().visit(tree)
+    simplify(tree)
+    return tree
 
 
 class _WithoutFormattedStrings(ast.NodeTransformer):
@@ -73,12 +77,25 @@ def normalize(source: str, entry: str, hidden: Collection[str], loops: bool = Tr
     """
     tree = clean(source)
     _lift_nested_functions(tree)
-    for function in functions(tree):
+    methods = [
+        part
+        for node in tree.body
+        if isinstance(node, ast.ClassDef)
+        for part in node.body
+        if isinstance(part, ast.FunctionDef)
+    ]
+    for function in [*functions(tree), *methods]:
         _inline_constants(tree, function)
         if loops:
             of_interest = hidden if function.name == entry else ()
+            function.body = _in_steps(function)
             function.body = _Loops(function, of_interest).block(function.body)
+            function.body = _in_steps(function)
     return ast.parse(ast.unparse(ast.fix_missing_locations(tree)))
+
+
+def _in_steps(function: ast.FunctionDef) -> list[ast.stmt]:
+    return Branches(bound_names(function) | loaded_names(function)).block(function.body)
 
 
 def functions(tree: ast.Module) -> list[ast.FunctionDef]:

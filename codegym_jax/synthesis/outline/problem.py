@@ -9,6 +9,7 @@ from typing import Any
 
 from codegym_jax.synthesis.outline import values
 from codegym_jax.synthesis.outline.normalize import normalize
+from codegym_jax.synthesis.outline.simplify import without_unused_imports
 
 Inputs = dict[str, Any]
 """The inputs of one task, by parameter, as they come back from JSON."""
@@ -18,7 +19,7 @@ class Problem:
     """A reference solution and what is known of its inputs.
 
     Attributes:
-      source: the solution as published.
+      source: the solution as published, without imports that it does not use.
       entry: the function that solves the problem.
       parameters: its parameters, in order.
       hidden: those that an environment hides; set once samples are known.
@@ -33,14 +34,14 @@ class Problem:
         Raises:
           Exception: whatever the module raises.
         """
-        self.source = source
+        self.source = without_unused_imports(source)
         self.entry = entry
         self.hidden: list[str] = []
         self.projection: str | None = None
         self.position: str | None = None
         self.digits: int | None = None
         self._namespace = self.fresh_namespace()
-        exec(compile(source, "<solution>", "exec"), self._namespace)
+        exec(compile(self.source, "<solution>", "exec"), self._namespace)
         self._function = self._namespace[entry]
         self.parameters = list(inspect.signature(self._function).parameters)
         self._normalized = {}
