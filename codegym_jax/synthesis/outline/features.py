@@ -131,8 +131,9 @@ def of_source(source: str) -> dict[str, int]:
     `native_operations` is the work. `native_changes` is the memory: the places where `solve` appends to a
     container of its own, or stores an item.
 
-    The work is counted in the source of `solve`: operators, comparisons, slices, conditions inside expressions, and calls
-    other than of tools, `range`, `len` and `append`. Comparing with None, and stepping an index, are free.
+    The work is counted in the source of `solve`: operators, comparisons, slices, conditions inside
+    expressions, and calls other than of tools, `range`, `len` and `append`. Comparing with None, and
+    stepping an index, are free.
     """
     tree = ast.parse(source)
     solve = next(n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == "solve")
