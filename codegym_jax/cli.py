@@ -246,6 +246,10 @@ def _add_synth_llm(commands) -> None:
         help="of problems: humaneval, codeio, algorithms, or paths of .jsonl, .jsonl.gz and .parquet files or"
         " of folders of Python modules",
     )
+    command.add_argument(
+        "--licenses", nargs="+", default=(), help="only problems under these; all by default"
+    )
+    command.add_argument("--own-license", default="unknown", help="of problems from a path that name none")
     command.add_argument("--problems", type=int, default=160, help="of each source, at most (default 160)")
     command.add_argument("--seed", type=int, default=0, help="of the choice of problems and the splits")
     command.add_argument("--hard", action="store_true", help="ask for hard configs too")
@@ -320,7 +324,9 @@ def _synth_llm(options: argparse.Namespace) -> int:
     prompt_price, completion_price = options.prices
     budget = BudgetConfig(money=options.budget, prompt_price=prompt_price, completion_price=completion_price)
     config = LlmConfig(endpoint=endpoint, budget=budget, hard_tests=options.hard)
-    problems = load_problems(options.sources, options.problems, options.seed)
+    problems = load_problems(
+        options.sources, options.problems, options.seed, options.licenses, options.own_license
+    )
     if options.dry_run:
         requests = most_requests(config, len(problems))
         tokens = requests * config.max_tokens

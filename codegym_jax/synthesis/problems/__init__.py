@@ -4,7 +4,7 @@ A *source* is the name of a corpus or a path. `load` gives the problems of sourc
 """
 
 from codegym_jax.synthesis.problems.corpora import algorithms, codeio, humaneval
-from codegym_jax.synthesis.problems.load import Loaded, fingerprint, load, load_problems, open_source
+from codegym_jax.synthesis.problems.load import Loaded, load, load_problems, open_source
 from codegym_jax.synthesis.problems.problem import Problem, ProblemError
 from codegym_jax.synthesis.problems.typed import typed_inputs
 
@@ -14,7 +14,6 @@ __all__ = [
     "ProblemError",
     "algorithms",
     "codeio",
-    "fingerprint",
     "humaneval",
     "load",
     "load_problems",

@@ -101,23 +101,9 @@ def open_source(name: str, own_license: str = "unknown") -> Source:
     if is_row_file(name) and path.is_file():
         return RowFile(path, own_license)
     raise ProblemError(
-        f"synthesis.sources: {name!r} is neither {', '.join(CORPORA)} nor an existing file (.jsonl,"
+        f"source {name!r} is neither {', '.join(CORPORA)} nor an existing file (.jsonl,"
         " .jsonl.gz, .parquet) or folder of Python modules"
     )
-
-
-def fingerprint(sources: Sequence[str]) -> str:
-    """A hash of the contents of the sources that are paths; a corpus is known by its version."""
-    total = hashlib.sha256()
-    for name in sources:
-        if name in CORPORA:
-            continue
-        path = Path(name)
-        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-            total.update(f"{file.relative_to(path) if path.is_dir() else file.name}\0".encode())
-            with file.open("rb") as stream:
-                total.update(hashlib.file_digest(stream, "sha256").digest())
-    return total.hexdigest()
 
 
 def _chosen(source: Source, per_source: int, seed: int, licenses: Sequence[str]) -> list[Problem | Rejection]:
