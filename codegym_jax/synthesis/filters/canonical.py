@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from codegym_jax.synthesis.filters.methods import attribute_of_self
 
 _HASH_CHARS = 12
+_ROUNDS = 4
+"""Functions are told apart by what they call so many levels down."""
 _LEFT_OUT = frozenset({"annotation", "ctx", "decorator_list", "kind", "returns", "type_comment"})
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
@@ -25,36 +27,26 @@ class Canon:
     """The canonical texts of one file's code."""
 
     def __init__(self, definitions: Mapping[str, Definition]):
-        """Remembers a file's own functions and classes, by name."""
+        """Hashes a file's own functions and classes, given by name.
+
+        Which of them another one uses is told by the hashes of the round before, so that functions which call
+        one another need no order.
+        """
         self._definitions = definitions
-        self._digests: dict[str, str] = {}
-        self._under_way: list[str] = []
-        self._outermost = 0
+        self._digests = dict.fromkeys(definitions, "")
+        for _ in range(_ROUNDS):
+            self._digests = {name: digest(self.text(node)) for name, node in definitions.items()}
 
     def text(self, node: ast.AST) -> str:
         """The canonical text of a function, or of any other piece of code."""
-        return _Writer(self, _bound(node)).write(node)
+        try:
+            return _Writer(self, _bound(node)).write(node)
+        except RecursionError:  # hundreds of levels, as long sums have; then their parts must do
+            return " ".join(type(part).__name__ for part in ast.walk(node))
 
     def digest_of(self, name: str) -> str:
-        """The hash of a definition of this file; of one that is being hashed, how far above it is.
-
-        A function that calls itself is thus the same by any name.
-        """
-        if name in self._under_way:
-            index = self._under_way.index(name)
-            self._outermost = min(self._outermost, index)
-            return f"up{len(self._under_way) - index}"
-        if name in self._digests:
-            return self._digests[name]
-        before, depth = self._outermost, len(self._under_way)
-        self._outermost = depth
-        self._under_way.append(name)
-        found = digest(self.text(self._definitions[name]))
-        self._under_way.pop()
-        if self._outermost >= depth:  # else it names one that it is part of, which differs by where it is met
-            self._digests[name] = found
-        self._outermost = min(before, self._outermost)
-        return found
+        """The hash of a definition of this file."""
+        return self._digests[name]
 
     def reached(self, node: ast.AST) -> set[str]:
         """The definitions of this file that a piece of code uses, directly or through others."""
@@ -122,7 +114,10 @@ class _Writer:
     def _node(self, node: ast.AST) -> str:
         parts = [type(node).__name__]
         for field, value in ast.iter_fields(node):
-            if field in _LEFT_OUT or value is None:
+            if field in _LEFT_OUT:
+                continue
+            if value is None:  # x[:1] is not x[1:]
+                parts.append("-")
                 continue
             if field == "body" and isinstance(value, list):
                 value = [part for part in value if not _is_docstring(part)]

@@ -24,11 +24,11 @@ from codegym_jax.synthesis.filters.methods import tool_methods
 from codegym_jax.synthesis.outline import values
 
 FAMILY_SIMILARITY = 0.5
-"""Environments at least so alike are never split: the same tools and a fourth of the workflow, say."""
+"""Environments at least so alike are never split: the same tools and a fourth of the workflow."""
 DUPLICATE_SIMILARITY = 0.9
-"""Of two environments at least so alike one is enough: the same tools and four fifths of the workflow, say."""
-MIN_SOLUTION_CHARS = 400
-"""Of a solution's canonical text; shorter ones, such as the length of the input, are common property."""
+"""Of two environments at least so alike one is enough: the same tools and four fifths of the workflow."""
+MIN_SOLUTION_CHARS = 150
+"""Of a solution's canonical text, some five lines; shorter ones, such as a sum, are common property."""
 N_GRAMS = (1, 2, 3, 4)
 NEAR = (0.5, 0.7, 0.85)
 """Similarities above which `diversity` counts."""
@@ -52,7 +52,8 @@ def signature(spec: EnvSpec, tasks: Sequence[Task]) -> Signature:
     """
     tree = parse_tree(spec.source)
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-    canon = Canon({node.name: node for node in tree.body if isinstance(node, kinds)})
+    own = [node for node in tree.body if isinstance(node, kinds) and node.name != spec.class_name]
+    canon = Canon({node.name: node for node in own})
     bodies = {
         name: digest(canon.text(method.node))
         for name, method in tool_methods(spec).items()
@@ -149,8 +150,8 @@ def duplicates(
 ) -> dict[str, str]:
     """Environment id -> the one that is kept in its place, for those that are not kept.
 
-    Of similar ones the one with the richest workflow is kept, the smallest id among equals. So what is removed
-    is similar to something kept, and no two kept ones are similar.
+    Of similar ones the one with the richest workflow is kept, the smallest id among equals. So what is
+    removed is similar to something kept, and no two kept ones are similar.
     """
     alike: defaultdict[str, dict[str, float]] = defaultdict(dict)
     for one, other, similarity in _pairs(signatures, threshold):
