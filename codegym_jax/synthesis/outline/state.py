@@ -53,6 +53,7 @@ class State:
       tools: tool name -> `Tool`, of kind `state`.
       sites: tool name -> the key that bans its local.
       changing: names of tools that change the state.
+      kinds: of the locals that became state: `list`, `dict`, `set`, `number`.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class State:
         self.tools: dict[str, Tool] = {}
         self.sites: dict[str, set[str]] = {}
         self.changing: set[str] = set()
+        self.kinds: set[str] = set()
         self._words = {names.pascal(name) for name in hidden}
         once = _run_once(self.tree, entry)
         for function in functions(self.tree):
@@ -97,10 +99,13 @@ class State:
         base = f"{name}_state" if name in _RESERVED or name.startswith("_") else name
         local = Local(name, word, names.unique(base.strip("_"), self.initial))
         changed = copy.deepcopy(function)
-        first = self._first(changed, name, kind) if once else None
-        local.initial = first[1] if first else _EMPTY.get(kind) or ast.unparse(values[0])
+        first = _first(changed, name) if once else None
+        if kind == "number" and first is None:
+            return  # a total that starts over and over again is easier to pass around
+        made = first and (_literal(first.value, kind) or self._from_hidden(changed, first.value))
+        local.made, local.initial = bool(made), made or _EMPTY[kind]
         try:
-            _REWRITERS[kind](local, changed, first[0] if first else None).rewrite()
+            _REWRITERS[kind](local, changed, first).rewrite()
             if not _is_useful(local, kind):
                 raise NotState("nothing that a tool would remember")
             changed.body = _Sequencer(changed, local).block(changed.body)
@@ -115,6 +120,7 @@ class State:
         self.initial[local.attribute] = local.initial
         self.tools |= local.tools
         self.changing |= local.changing
+        self.kinds.add(kind)
         self.sites |= {tool: {ban} for tool in local.tools}
 
     def _candidate_words(self, function: str, name: str) -> Iterator[str]:
@@ -122,17 +128,6 @@ class State:
         yield names.pascal(f"{function}_{name}")
         for number in range(2, 100):
             yield f"{names.pascal(name)}{number}"
-
-    def _first(self, function: ast.FunctionDef, name: str, kind: str) -> tuple[ast.stmt, str] | None:
-        """The statement that makes the first value when `reset` can do that, and the value's source."""
-        for statement in function.body:
-            if not any(isinstance(n, ast.Name) and n.id == name for n in ast.walk(statement)):
-                continue
-            if isinstance(statement, ast.Assign):
-                source = _literal(statement.value, kind) or self._from_hidden(function, statement.value)
-                return (statement, source) if source else None
-            return None
-        return None
 
     def _from_hidden(self, function: ast.FunctionDef, value: ast.expr) -> str | None:
         """Source of a new list that `value` makes of a hidden input which is never changed."""
@@ -153,6 +148,17 @@ class State:
             return None
         reverse = ", reverse=True" if isinstance(value, ast.Call) and value.keywords else ""
         return f"{maker}(self.inputs[{name!r}]{reverse})"
+
+
+def _first(function: ast.FunctionDef, name: str) -> ast.Assign | None:
+    """The statement of the function's own block that binds the local before anything else touches it."""
+    for statement in function.body:
+        if any(isinstance(node, ast.Name) and node.id == name for node in ast.walk(statement)):
+            match statement:
+                case ast.Assign(targets=[ast.Name(id=bound)]) if bound == name:
+                    return statement
+            return None
+    return None
 
 
 def _kind(value: ast.expr) -> str | None:

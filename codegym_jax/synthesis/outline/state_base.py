@@ -32,16 +32,17 @@ Loop = tuple[ast.expr, ast.expr, list[ast.stmt]]
 class Rewriter(ast.NodeTransformer):
     """Rewrites one local of one function, in place."""
 
-    def __init__(self, local: Local, function: ast.FunctionDef, unmade: ast.stmt | None):
+    def __init__(self, local: Local, function: ast.FunctionDef, first: ast.stmt | None):
         """
         Args:
           local: what is rewritten; it collects the tools.
           function: where it lives.
-          unmade: the statement that creates its first value, when `reset` does that.
+          first: the statement that creates its first value, when that runs once; the state is empty then,
+            or made by `reset` already if `local` says so.
         """
         self.local = local
         self.function = function
-        self.unmade = unmade
+        self.first = first
         self.taken = bound_names(function) | loaded_names(function)
 
     def rewrite(self) -> None:
@@ -70,7 +71,8 @@ class Rewriter(ast.NodeTransformer):
         """The statements, rewritten; the one that `reset` does is left out."""
         result = []
         for statement in statements:
-            visited = [] if statement is self.unmade else self.visit(statement)
+            made = statement is self.first and self.local.made
+            visited = [] if made else self.visit(statement)
             result += visited if isinstance(visited, list) else [visited]
         return result
 
@@ -129,9 +131,13 @@ class Container(Rewriter):
         """What a loop over the local becomes; None for other loops."""
         raise NotImplementedError
 
-    def created(self, value: ast.expr) -> list[ast.stmt]:
-        """Statements that make the state what `value` is."""
+    def created(self, value: ast.expr, empty: bool) -> list[ast.stmt]:
+        """Statements that make the state what `value` is; `empty` says that it is empty before."""
         raise NotImplementedError
+
+    def cleared(self, empty: bool) -> list[ast.stmt]:
+        """The statement that empties the state, when it is not known to be empty."""
+        return [] if empty else [self.do("clear")]
 
     def method(self, node: ast.Call, name: str) -> ast.expr:
         """The value of the method call `node` on the local."""
@@ -218,7 +224,7 @@ class Container(Rewriter):
             if self.mentions(node.value):
                 raise NotState("made from itself")
             roles = set(self.local.roles)
-            created = self.created(node.value)
+            created = self.created(node.value, node is self.first)
             self.local.roles = roles | {"create"}
             return created
         if isinstance(target, ast.Subscript) and self.mentions(target.value):

@@ -12,8 +12,8 @@ from codegym_jax.synthesis.outline.state_words import Local, NotState, of_list
 class Lists(Container):
     """A list, a deque or a table."""
 
-    def __init__(self, local: Local, function: ast.FunctionDef, unmade: ast.stmt | None):
-        super().__init__(local, function, unmade)
+    def __init__(self, local: Local, function: ast.FunctionDef, first: ast.stmt | None):
+        super().__init__(local, function, first)
         calls = [node for node in ast.walk(function) if isinstance(node, ast.Call)]
         pops = {
             ast.unparse(node)
@@ -70,14 +70,14 @@ class Lists(Container):
         index = index or self.fresh("index")
         return ast.Name(index, ast.Store()), places, [ast.Assign([target], self._at(load(index)))]
 
-    def created(self, value: ast.expr) -> list[ast.stmt]:
+    def created(self, value: ast.expr, empty: bool) -> list[ast.stmt]:
         shape = filled(value)
         if shape is not None:
             return [self._filled(*shape)]
         elements = elements_of(value)
         if elements is None:
             raise NotState("an unknown beginning")
-        return [self.do("clear"), *self._extended(elements)]
+        return [*self.cleared(empty), *self._extended(elements)]
 
     def _filled(self, role: str, sizes: list[ast.expr], cell: ast.expr | None) -> ast.stmt:
         sizes = [self.visit(size) for size in sizes]

@@ -47,8 +47,8 @@ class Mappings(Container):
 
     forms = MAPPING
 
-    def __init__(self, local: Local, function: ast.FunctionDef, unmade: ast.stmt | None):
-        super().__init__(local, function, unmade)
+    def __init__(self, local: Local, function: ast.FunctionDef, first: ast.stmt | None):
+        super().__init__(local, function, first)
         seen, defaults, beginnings = [], set(), set()
         for node in ast.walk(function):
             match node:
@@ -122,19 +122,19 @@ class Mappings(Container):
                         return ast.Name(key, ast.Store()), self.use("keys"), [read]
         return None
 
-    def created(self, value: ast.expr) -> list[ast.stmt]:
-        clear = self.do("clear")
+    def created(self, value: ast.expr, empty: bool) -> list[ast.stmt]:
+        clear = self.cleared(empty)
         match value:
             case ast.Dict(keys=keys, values=values) if None not in keys:
                 pairs = zip(keys, values, strict=True)
-                return [clear, *(ast.Expr(self.at("set", k, value=self.visit(v))) for k, v in pairs if k)]
+                return [*clear, *(ast.Expr(self.at("set", k, value=self.visit(v))) for k, v in pairs if k)]
             case ast.DictComp(key=key, value=item, generators=[part]):
-                return [clear, self._each_set(part, key, item)]
+                return [*clear, self._each_set(part, key, item)]
             case ast.Call(func=function, args=[items]) if names.of_expression(function) == "Counter":
                 item = self.fresh("item")
                 count: list[ast.stmt] = [ast.Expr(self.at("increment", load(item)))]
-                return [clear, ast.For(ast.Name(item, ast.Store()), self.visit(items), count, [])]
-        return [clear]
+                return [*clear, ast.For(ast.Name(item, ast.Store()), self.visit(items), count, [])]
+        return clear
 
     def _each_set(self, part: ast.comprehension, key: ast.expr, item: ast.expr) -> ast.stmt:
         """The loop that does what a dict comprehension does."""
@@ -259,8 +259,8 @@ class Sets(Container):
 
     forms = SET
 
-    def __init__(self, local: Local, function: ast.FunctionDef, unmade: ast.stmt | None):
-        super().__init__(local, function, unmade)
+    def __init__(self, local: Local, function: ast.FunctionDef, first: ast.stmt | None):
+        super().__init__(local, function, first)
         seen = []
         for node in ast.walk(function):
             match node:
@@ -287,14 +287,15 @@ class Sets(Container):
     def each(self, node: ast.For) -> Loop | None:
         return None
 
-    def created(self, value: ast.expr) -> list[ast.stmt]:
+    def created(self, value: ast.expr, empty: bool) -> list[ast.stmt]:
+        clear = self.cleared(empty)
         match value:
             case ast.Call(args=[]):
-                return [self.do("clear")]
+                return clear
             case ast.Call(args=[items]):
-                return [self.do("clear"), self._each_added(items)]
+                return [*clear, self._each_added(items)]
             case ast.Set(elts=values):
-                return [self.do("clear"), *(ast.Expr(self.at("add", item)) for item in values)]
+                return [*clear, *(ast.Expr(self.at("add", item)) for item in values)]
         raise NotState("an unknown beginning")
 
     def _each_added(self, items: ast.expr) -> ast.stmt:

@@ -77,7 +77,7 @@ class Numbers(Rewriter):
         return [self._rewritten(statement) for statement in statements]
 
     def _rewritten(self, statement: ast.stmt) -> ast.stmt:
-        if statement is self.unmade:
+        if statement is self.first:
             return statement
         update = update_of(statement)
         if update is not None and update[0] == self.local.name:

@@ -188,6 +188,7 @@ class Local:
       name: in the solution.
       attribute: of the environment, where it is kept.
       initial: source of its value after `reset`.
+      made: whether that is the first value that the solution gives it.
       tools: tool name -> `Tool`.
       roles: what the tools are for: keys of the tables of forms, `whole` and `create`.
       changing: names of tools that change the state.
@@ -198,6 +199,7 @@ class Local:
         self.word = word
         self.attribute = attribute
         self.initial = "None"
+        self.made = False
         self.tools: dict[str, Tool] = {}
         self.roles: set[str] = set()
         self.changing: set[str] = set()

@@ -119,8 +119,8 @@ class Outline:
         # local that begins as a copy of a hidden input needs no reading at all.
         kinds = {name: access.kind for name, access in accesses.items()}
         state = State(tree, problem.entry, kinds, helpers, bans) if strategy.state else None
-        if state is not None and not state.tools:
-            raise Unusable("no local to remember")
+        if state is not None and state.kinds <= {"number"}:
+            raise Unusable("no container to remember")
         self.initial = state.initial if state else {}
         self.changing = state.changing if state else set()
         tree = state.tree if state else tree
