@@ -10,7 +10,7 @@ import os
 import pickle
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from codegym_jax.pipelines.watch import watch
 from codegym_jax.records import EnvSpec, Rejection, Task
 from codegym_jax.report.card import card
 from codegym_jax.report.funnel import funnel_table
+from codegym_jax.synthesis.filters import similar
 
 COMMAND = "codegym import FILE... --out TASK_SET"
 ITEM_DEADLINE_S = 3600.0  # host backstop for one environment with all its tasks
@@ -54,6 +55,8 @@ class _Judged:
 
     spec: EnvSpec | None
     tasks: tuple[tuple[Task, TaskRow], ...] = ()
+    signature: similar.Signature = field(default_factory=dict)
+    """What near duplicates are found by; empty when no task was verified."""
     fault: Rejection | None = None
     """Why the environment was refused, and with it all its tasks."""
     refused: tuple[Rejection, ...] = ()
@@ -103,7 +106,9 @@ def import_rows(
             rejections += [one.fault] if one.fault else one.refused
         good = [one for one in judged if one.tasks]
         if good:
-            name = digest(sandbox, bounds, data, seed, find_artefact().wasm_sha256, _sha256(gathered.environments))
+            name = digest(
+                sandbox, bounds, data, seed, find_artefact().wasm_sha256, _sha256(gathered.environments)
+            )
             _write(out, good, data, seed, name, funnel, rejections)
         journal.remove()
     CONSOLE.print(funnel_table(funnel))
@@ -155,7 +160,8 @@ class _Checker:
                 tasks.append((result, replace(row, source="", statement="")))  # the spec has them
             else:
                 refused.append(result)
-        return _Judged(spec=spec, tasks=tuple(tasks), refused=tuple(refused))
+        signature = similar.signature(spec, [task for task, _ in tasks]) if tasks else {}
+        return _Judged(spec=spec, tasks=tuple(tasks), signature=signature, refused=tuple(refused))
 
 
 _checker: _Checker | None = None
@@ -246,6 +252,7 @@ def _write(
     rejections: Sequence[Rejection],
 ) -> None:
     specs = {one.spec.env_id: one.spec for one in good if one.spec}
+    families = similar.families({one.spec.env_id: one.signature for one in good if one.spec})
     pairs = [pair for one in good for pair in one.tasks]
     tasks = [task for task, _ in pairs]
     split_of = {task.task_id: row.split for task, row in pairs}
@@ -254,9 +261,13 @@ def _write(
             {task.task_id: task.env_id for task in tasks},
             learnable_env_ids=list(specs),
             seed=seed,
-            heldout_environments=min(data.heldout_environments, len(specs) // 4),  # most remain to train on
+            # Most remain to train on, and a lone family cannot be held out.
+            heldout_environments=min(data.heldout_environments, len(specs) // 4)
+            if len(set(families.values())) > 1
+            else 0,
             validation_configs=data.validation_configs,
             test_configs=data.test_configs,
+            families=families,
         )
     calls: dict[str, list[int]] = defaultdict(list)
     for task in tasks:
@@ -277,7 +288,10 @@ def _write(
         out,
         list(specs.values()),
         tasks,
-        {env_id: {"oracle_calls": sorted(calls[env_id]), "learnable": True} for env_id in specs},
+        {
+            env_id: {"oracle_calls": sorted(calls[env_id]), "learnable": True, "family": families[env_id]}
+            for env_id in specs
+        },
         split_of,
         manifest,
         rows=(

@@ -25,6 +25,8 @@ from codegym_jax.envs.codegym_format import task_row
 from codegym_jax.envs.pool import WorkerFailure, parallel_map
 from codegym_jax.pipelines.console import bar, say
 from codegym_jax.records import EnvSpec, Rejection, Task
+from codegym_jax.report.card import card
+from codegym_jax.synthesis.filters import similar
 from codegym_jax.synthesis.llm import drafts, prompts, trials
 from codegym_jax.synthesis.llm.client import Client, Unanswered
 from codegym_jax.synthesis.llm.endpoint import Endpoint
@@ -397,16 +399,22 @@ def _write(
     tasks = [task for one in made for task in (*one.tasks, *one.hard_tasks)]
     hard = {task.task_id for one in made for task in one.hard_tasks}
     spec_of = {one.spec.env_id: one.spec for one in made}
+    families = similar.families({one.spec.env_id: similar.signature(one.spec, one.tasks) for one in made})
     split_of = split_tasks(
         {task.task_id: task.env_id for task in tasks},
         learnable_env_ids=list(spec_of),
         seed=seed,
-        heldout_environments=min(data.heldout_environments, len(made) // 4),  # most remain to train on
+        # Most remain to train on, and a lone family cannot be held out.
+        heldout_environments=min(data.heldout_environments, len(made) // 4)
+        if len(set(families.values())) > 1
+        else 0,
         validation_configs=data.validation_configs,
         test_configs=data.test_configs,
+        families=families,
     )
     refused = Counter(rejection.reason for rejection in run.rejections)
     manifest = {
+        "command": "codegym synth-llm",
         "digest": digest(_decisive(config), json.dumps(prompts.versions()), find_artefact().wasm_sha256),
         "guest_hash": find_artefact().wasm_sha256,
         "problems": problems,
@@ -424,13 +432,14 @@ def _write(
         out,
         [one.spec for one in made],
         tasks,
-        {one.spec.env_id: one.features for one in made},
+        {one.spec.env_id: one.features | {"family": families[one.spec.env_id]} for one in made},
         split_of,
         manifest,
         rows=(
             task_row(spec_of[task.env_id], task, index, HARD_MAX_ROUND if task.task_id in hard else 256)
             for index, task in enumerate(tasks)
         ),
+        card=card,
     )
 
 

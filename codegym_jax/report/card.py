@@ -20,7 +20,7 @@ from codegym_jax.records import EnvSpec, Task, ToolSpec
 from codegym_jax.report import charts
 from codegym_jax.report.figures import Figure
 from codegym_jax.report.funnel import funnel_svg, reasons
-from codegym_jax.report.task_set_facts import BANDS, DUPLICATE, LONG, Bin, TaskSetFacts, facts_of
+from codegym_jax.report.task_set_facts import BANDS, DUPLICATE, LONG, Bin, TaskSetFacts, facts_of, read_call
 
 _MEANINGS = {
     splits.TRAIN: "configs to train on",
@@ -51,7 +51,7 @@ def card(task_set: TaskSet) -> dict[str, str]:
         "summary": _summary(facts),
         "meanings": _MEANINGS,
         "families_note": _families_note(facts),
-        "diversity_note": _diversity_note(facts),
+        "diversity_note": _diversity_note(facts, task_set.manifest.get("diversity")),
         "bands": [(share, f"{low}–{high}") for share, (_, low, high) in zip(facts.bands, BANDS, strict=True)],
         "funnel": [(stage, reasons(stage)) for stage in funnel],
     }
@@ -146,14 +146,22 @@ def _families_note(facts: TaskSetFacts) -> str:
     return "Near duplicates of the environments of test_env are in no other split either."
 
 
-def _diversity_note(facts: TaskSetFacts) -> str:
+def _diversity_note(facts: TaskSetFacts, measured: Mapping[str, Any] | None) -> str:
     found = facts.diversity
-    return (
+    note = (
         f"Names apart, the {facts.environments:,} environments have {found.distinct:,} different workflows. "
         f"In the median an environment shares {100 * found.median:.0f}% of its steps with the one most like"
         f" it; {found.duplicates:,} share more than {100 * DUPLICATE:.0f}%. A step is three calls in a row, "
         "each written as the place of its tool in the order of first use and its number of parameters."
     )
+    if measured:
+        limit, share = next(iter(measured["similarity"]["nearest"].items()))
+        note += (
+            f" By the origins of parameters and the types of results there are"
+            f" {measured['steps']['3']['distinct']:,} distinct steps; {100 * share:.0f}% of the environments"
+            f" have another one more than {100 * float(limit):.0f}% alike in tools and workflow."
+        )
+    return note
 
 
 def _charts(facts: TaskSetFacts) -> list[Figure]:
@@ -226,9 +234,9 @@ def _license_ids(facts: TaskSetFacts) -> list[str]:
 def _example(spec: EnvSpec, task: Task) -> dict[str, Any]:
     steps = []
     for action, observation in zip(task.oracle_actions, task.oracle_observations, strict=True):
-        call = json.loads(action)
-        arguments = ", ".join(f"{key}={json.dumps(value)}" for key, value in call["parameters"].items())
-        steps.append((call["name"], _cut(arguments), "" if call["name"] == "Done" else _cut(observation)))
+        name, parameters = read_call(action)
+        arguments = ", ".join(f"{key}={json.dumps(value)}" for key, value in parameters.items())
+        steps.append((_cut(name), _cut(arguments), "" if name == "Done" else _cut(observation)))
     return {
         "env_id": spec.env_id,
         "statement": spec.statement.strip() or "(no statement)",

@@ -139,12 +139,22 @@ def workflows(tasks: Iterable[Task]) -> dict[str, frozenset[str]]:
         places: dict[str, int] = {}
         steps = ["^"]
         for action in task.oracle_actions:
-            call = json.loads(action)
-            name = call["name"]
+            name, parameters = read_call(action)
             place = name if name in ("Observe", "Done") else places.setdefault(name, len(places))
-            steps.append(f"{place}/{len(call['parameters'])}")
+            steps.append(f"{place}/{len(parameters)}")
         found[task.env_id] |= {" ".join(steps[index : index + 3]) for index in range(max(len(steps) - 2, 1))}
     return {env_id: frozenset(trigrams) for env_id, trigrams in found.items()}
+
+
+def read_call(action: str) -> tuple[str, dict[str, Any]]:
+    """Tool and parameters of an oracle's action; the text itself where it is no call, which it may try."""
+    try:
+        match json.loads(action):
+            case {"name": str(name), "parameters": dict(parameters)}:
+                return name, parameters
+    except (ValueError, RecursionError):
+        pass
+    return action, {}
 
 
 def diversity(workflow_of: Mapping[str, frozenset[str]]) -> Diversity:

@@ -81,7 +81,7 @@ def test_the_funnel_counts_each_thing_once_with_its_reason(whole: tuple[LlmResul
     result, folder = whole
     rows = {row["stage"]: row for row in result.funnel.rows()}
     assert rows["environments"]["entered"] == len(CASES) == 23
-    assert rows["environments"]["reasons"] == {
+    assert rows["environments"]["left"] == {
         "does_not_load": 2,  # raises, exits
         "bad_class_name": 1,
         "bad_format": 1,
@@ -96,8 +96,8 @@ def test_the_funnel_counts_each_thing_once_with_its_reason(whole: tuple[LlmResul
         "undocumented_tool": 1,
     }
     assert rows["test batches"]["entered"] == 20
-    assert rows["test batches"]["reasons"] == {"truncated": 1}
-    assert rows["tests"]["reasons"] == {
+    assert rows["test batches"]["left"] == {"truncated": 1}
+    assert rows["tests"]["left"] == {
         "disagrees_with_solution": 30,
         "out_of_fuel": 30,
         "solution_raises": 30,
@@ -106,15 +106,15 @@ def test_the_funnel_counts_each_thing_once_with_its_reason(whole: tuple[LlmResul
         "duplicate": 3,  # the same line twice in each batch, and a bad one's twin in the other
     }
     assert rows["tested environments"]["entered"] == 10
-    assert rows["tested environments"]["reasons"] == {"few_tests": 4, "constant_answers": 1}
+    assert rows["tested environments"]["left"] == {"few_tests": 4, "constant_answers": 1}
     assert rows["solvers"]["entered"] == 50
-    assert rows["solvers"]["reasons"] == {name: 1 for name in BAD_SOLVERS} | {"wrong_answer": 11}
+    assert rows["solvers"]["left"] == {name: 1 for name in BAD_SOLVERS} | {"wrong_answer": 11}
     assert rows["solved environments"]["entered"] == 5
-    assert rows["solved environments"]["reasons"] == {"no_solver_passes": 1}
-    assert rows["tasks"]["reasons"] == {"any_answer_wins": 30}
+    assert rows["solved environments"]["left"] == {"no_solver_passes": 1}
+    assert rows["tasks"]["left"] == {"any_answer_wins": 30}
     assert rows["accepted environments"]["entered"] == 4
-    assert rows["accepted environments"]["reasons"] == {"no_tasks": 1}
-    assert result.environments == 3 and result.tasks == rows["tasks"]["left"] == 75
+    assert rows["accepted environments"]["left"] == {"no_tasks": 1}
+    assert result.environments == 3 and result.tasks == rows["tasks"]["passed"] == 75
     assert result.unfinished == 0 and result.stopped_because == ""
     assert json.loads((folder / "store" / "funnel.json").read_text()) == result.funnel.rows()
 
@@ -124,7 +124,7 @@ def test_every_rejection_is_on_record(whole: tuple[LlmResult, Path]):
     lines = (folder / "store" / "rejections.jsonl").read_text().splitlines()
     recorded = [Rejection(**json.loads(line)) for line in lines]
     assert recorded == list(result.rejections)
-    counted = sum(sum(row["reasons"].values()) for row in result.funnel.rows())
+    counted = sum(sum(row["left"].values()) for row in result.funnel.rows())
     assert len(recorded) == counted and all(rejection.subject for rejection in recorded)
 
 
@@ -256,8 +256,8 @@ def test_hard_configs_make_hard_tasks(tmp_path: Path):
     with serving(write) as endpoint:
         result = synthesize(config(endpoint.url, hard_tests=True), tmp_path, ("good", "counting"))
     rows = {row["stage"]: row for row in result.funnel.rows()}
-    assert rows["hard test batches"]["entered"] == 2 and rows["hard tasks"]["left"] == 30
-    assert result.tasks == rows["tasks"]["left"] + 30
+    assert rows["hard test batches"]["entered"] == 2 and rows["hard tasks"]["passed"] == 30
+    assert result.tasks == rows["tasks"]["passed"] + 30
     instances = (tmp_path / "task_set" / "training_instance.jsonl").read_text().splitlines()
     rounds = [json.loads(line)["plugin_call_max_round"] for line in instances]
     assert (rounds.count(512), rounds.count(256)) == (30, 45)

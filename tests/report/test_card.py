@@ -132,6 +132,21 @@ def test_environments_that_differ_in_names_only_have_the_same_workflow():
     assert diversity({"a": found[A.env_id], "c": found[C.env_id]}).median == pytest.approx(shared, abs=1e-4)
 
 
+def test_an_oracle_may_try_what_is_no_call(tmp_path):
+    odd = dataclasses.replace(
+        TASKS[0], oracle_actions=("not JSON", '{"name": 3}', "[]"), oracle_observations=("Error: x",) * 3
+    )
+    assert workflows([odd])[A.env_id] == {"^ 0/0 1/0", "0/0 1/0 2/0"}
+    assert "not JSON" in card(write(tmp_path / "set", specs=[A], tasks=[odd]))["card.html"]
+
+
+def test_what_synthesis_measured_of_diversity_is_told(tmp_path):
+    measured = {"steps": {"3": {"distinct": 1234}}, "similarity": {"nearest": {"0.5": 0.25, "0.7": 0.1}}}
+    files = card(write(tmp_path / "set", diversity=measured))
+    for name in ("README.md", "card.html"):
+        assert "1,234 distinct steps; 25% of the environments have another one more than 50%" in files[name]
+
+
 def test_a_lone_environment_is_like_no_other():
     assert diversity(workflows(TASKS[:1])).median == 0.0
     assert diversity({}).distinct == 0

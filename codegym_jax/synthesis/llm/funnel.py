@@ -17,10 +17,10 @@ class Stage:
     """What is counted: problems, environments, completions, configs, candidates, tasks."""
     entered: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
-    """Of those that do not leave it."""
+    """Of those that do not pass."""
 
     @property
-    def left(self) -> int:
+    def passed(self) -> int:
         """How many go on."""
         return self.entered - self.reasons.total()
 
@@ -51,8 +51,8 @@ class Funnel:
                 "stage": stage.name,
                 "things": stage.things,
                 "entered": stage.entered,
-                "left": stage.left,
-                "reasons": dict(sorted(stage.reasons.items(), key=lambda item: (-item[1], item[0]))),
+                "left": dict(sorted(stage.reasons.items(), key=lambda item: (-item[1], item[0]))),
+                "passed": stage.passed,
             }
             for stage in self.stages.values()
         ]
@@ -61,6 +61,6 @@ class Funnel:
         """The stages for people."""
         lines = []
         for row in self.rows():
-            lines.append(f"{row['stage']:24} {row['entered']:6d} {row['things']:12} -> {row['left']:6d}")
-            lines += [f"{count:31d} {reason.replace('_', ' ')}" for reason, count in row["reasons"].items()]
+            lines.append(f"{row['stage']:24} {row['entered']:6d} {row['things']:12} -> {row['passed']:6d}")
+            lines += [f"{count:31d} {reason.replace('_', ' ')}" for reason, count in row["left"].items()]
         return lines
