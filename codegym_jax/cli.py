@@ -16,6 +16,7 @@ EXAMPLES = """examples:
   codegym run configs/smoke_cpu.py --run runs/b --set seed=1 train.steps=20
   codegym synth configs/smoke_cpu.py                         coding problems to a verified task set
   codegym synth configs/smoke_cpu.py --runner direct         the same by Apache Beam
+  codegym filter task_sets/all --policy runs/smoke --max-pass-rate 0.25 --tries 4 --out task_sets/hard
   codegym synth-llm --help                                   the same by a language model
   codegym verify envs/*.py --tasks rows.jsonl --json out.json
   codegym check-env envs/Own_1__MyEnv.py --tasks rows.jsonl  what its author wants to know
@@ -123,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
         " Dataflow, with Beam's options after -- (launch/dataflow_synth.sh gives them)",
     )
     _add_synth_llm(commands)
+    _add_filter(commands)
     experiment("sft", "Warm-start the policy on oracle episodes.", _sft)
     experiment("train", "Improve the warm-started policy by reinforcement learning.", _train)
     evaluate = experiment("eval", "Success on held-out tasks, greedy and sampled.", _evaluate)
@@ -220,6 +222,30 @@ def _add_task_set_commands(commands) -> None:
     imported.add_argument("--seed", type=int, default=0, help="of the splits")
     imported.add_argument("--workers", type=int, default=0, help="processes; 0 is one per CPU core")
     imported.set_defaults(call=_import)
+
+
+def _add_filter(commands) -> None:
+    summary = "Keep the tasks of a task set that a policy solves neither too often nor too rarely."
+    command = commands.add_parser("filter", help=summary, description=summary)
+    command.add_argument("task_set", type=pathlib.Path, help="a folder that `codegym synth` made")
+    command.add_argument(
+        "--policy", type=pathlib.Path, required=True, metavar="RUN", help="a run folder, finished or not"
+    )
+    command.add_argument(
+        "--stage",
+        choices=("sft", "train", "control"),
+        default="",
+        help="whose parameters (default: the best)",
+    )
+    command.add_argument("--tries", type=int, default=4, help="attempts at each task (default 4)")
+    command.add_argument("--min-pass-rate", type=float, default=0.0, help="of kept tasks (default 0)")
+    command.add_argument("--max-pass-rate", type=float, default=0.25, help="of kept tasks (default 0.25)")
+    command.add_argument("--seed", type=int, default=0, help="of the attempts")
+    command.add_argument(
+        "--split", nargs="+", help="attempt the tasks of these alone and keep the others (default: all)"
+    )
+    command.add_argument("--out", type=pathlib.Path, required=True, help="the new task set")
+    command.set_defaults(call=_filter)
 
 
 def _add_synth_llm(commands) -> None:
@@ -346,6 +372,22 @@ def _synth_llm(options: argparse.Namespace) -> int:
         api_key=os.environ.get("OPENAI_API_KEY", "none"),  # endpoints of one's own mostly want none
         cache_dir=cache_dir(),
     )
+    return 0
+
+
+def _filter(options: argparse.Namespace) -> int:
+    _with_jax()
+    from codegym_jax.data.splits import SPLITS
+    from codegym_jax.pipelines.filter import PassRateBounds, filter_task_set
+
+    bounds = PassRateBounds(
+        tries=options.tries,
+        min_pass_rate=options.min_pass_rate,
+        max_pass_rate=options.max_pass_rate,
+        seed=options.seed,
+        splits=tuple(options.split or SPLITS),
+    )
+    filter_task_set(options.task_set, options.policy, options.out, bounds, cache_dir(), stage=options.stage)
     return 0
 
 

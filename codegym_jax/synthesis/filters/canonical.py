@@ -35,7 +35,10 @@ class Canon:
         self._definitions = definitions
         self._digests = dict.fromkeys(definitions, "")
         for _ in range(_ROUNDS):
+            before = self._digests
             self._digests = {name: digest(self.text(node)) for name, node in definitions.items()}
+            if self._digests == before:
+                break
 
     def text(self, node: ast.AST) -> str:
         """The canonical text of a function, or of any other piece of code."""
