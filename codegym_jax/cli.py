@@ -219,7 +219,9 @@ def _add_task_set_commands(commands) -> None:
     imported.add_argument(
         "--heldout-environments", type=int, default=6, help="never trained on, at most a quarter (default 6)"
     )
-    imported.add_argument("--seed", type=int, default=0, help="of the splits")
+    imported.add_argument(
+        "--seed", type=int, default=0, help="of the splits, unless every row tells its own (exported rows do)"
+    )
     imported.add_argument("--workers", type=int, default=0, help="processes; 0 is one per CPU core")
     imported.set_defaults(call=_import)
 
