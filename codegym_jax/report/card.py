@@ -141,9 +141,12 @@ def _summary(facts: TaskSetFacts) -> list[tuple[str, str]]:
 
 
 def _families_note(facts: TaskSetFacts) -> str:
-    if facts.families is None:
-        return "Environments of test_env are in no other split."
-    return "Near duplicates of the environments of test_env are in no other split either."
+    known = facts.families is not None
+    if facts.crossing:
+        what = "families of near duplicates" if known else "environments"
+        return f"{facts.crossing:,} {what} have tasks both in test_env and in other splits."
+    more = ", nor are near duplicates of them" if known else ""
+    return f"Environments of test_env are in no other split{more}."
 
 
 def _diversity_note(facts: TaskSetFacts, measured: Mapping[str, Any] | None) -> str:

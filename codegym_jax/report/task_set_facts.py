@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from codegym_jax.data.splits import SPLITS
+from codegym_jax.data.splits import SPLITS, TEST_ENV
 from codegym_jax.data.stable_hash import stable_hash
 from codegym_jax.data.task_set import TaskSet
 from codegym_jax.records import EnvSpec, Task
@@ -94,6 +94,8 @@ class TaskSetFacts:
     """Environments with at least one hidden input; None when nobody noted it."""
     families: int | None
     """Families of near duplicates, those of one included; None when nobody looked."""
+    crossing: int
+    """Families with tasks both in `test_env` and in another split; environments, when nobody looked."""
     diversity: Diversity
     example: tuple[EnvSpec, Task] | None
 
@@ -123,6 +125,7 @@ def facts_of(task_set: TaskSet) -> TaskSetFacts:
         good=_count(features, "quality", lambda quality: bool(quality.get("good"))),
         hidden=_hidden(features),
         families=_families(task_set.features),
+        crossing=_crossing(task_set.features, by_split),
         diversity=diversity(workflows(tasks)),
         example=_example(specs, tasks),
     )
@@ -260,6 +263,14 @@ def _families(features: Mapping[str, Mapping[str, Any]]) -> int | None:
     if not any("family" in one for one in features.values()):
         return None
     return len({one.get("family", env_id) for env_id, one in features.items()})
+
+
+def _crossing(features: Mapping[str, Mapping[str, Any]], by_split: Mapping[str, Sequence[Task]]) -> int:
+    held, others = set(), set()
+    for split, tasks in by_split.items():
+        found = {features[task.env_id].get("family", task.env_id) for task in tasks}
+        (held if split == TEST_ENV else others).update(found)
+    return len(held & others)
 
 
 def _example(specs: Mapping[str, EnvSpec], tasks: Sequence[Task]) -> tuple[EnvSpec, Task] | None:

@@ -132,6 +132,16 @@ def test_environments_that_differ_in_names_only_have_the_same_workflow():
     assert diversity({"a": found[A.env_id], "c": found[C.env_id]}).median == pytest.approx(shared, abs=1e-4)
 
 
+def test_families_that_cross_the_held_out_split_are_told(task_set, tmp_path):
+    assert facts_of(task_set).crossing == 0
+    note = "Environments of test_env are in no other split."
+    assert note in card(task_set)["README.md"]
+    apart = write(tmp_path / "apart", features={A.env_id: {"family": "f"}, C.env_id: {"family": "f"}})
+    assert note[:-1] + ", nor are near duplicates of them." in card(apart)["README.md"]
+    crossing = write(tmp_path / "crossing", features={A.env_id: {"family": "f"}, B.env_id: {"family": "f"}})
+    assert "1 families of near duplicates have tasks both in test_env and" in card(crossing)["README.md"]
+
+
 def test_an_oracle_may_try_what_is_no_call(tmp_path):
     odd = dataclasses.replace(
         TASKS[0], oracle_actions=("not JSON", '{"name": 3}', "[]"), oracle_observations=("Error: x",) * 3
