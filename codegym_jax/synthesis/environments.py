@@ -16,7 +16,10 @@ from codegym_jax.envs.environment_source import FormatError, parse_source
 from codegym_jax.envs.guest import GuestError, GuestTrap
 from codegym_jax.envs.sandbox import Sandbox
 from codegym_jax.records import EnvSpec, Rejection, Task
-from codegym_jax.synthesis import bundle
+from codegym_jax.synthesis import bundle, funnel
+from codegym_jax.synthesis.filters.determinism import Determinism
+from codegym_jax.synthesis.filters.shortcuts import shortcut
+from codegym_jax.synthesis.funnel import Refusal
 from codegym_jax.synthesis.outline import features
 from codegym_jax.synthesis.problems import Problem
 
@@ -45,6 +48,7 @@ class Workshop:
         self.synthesis = synthesis
         self.seed = seed
         self.sandbox = Sandbox(sandbox, cache_dir)
+        self._determinism = Determinism(sandbox, cache_dir)
         self._outliner = Sandbox(SYNTHESIS_LIMITS, cache_dir)
         self._program = bundle.program(self._outliner.compile)
 
@@ -66,12 +70,13 @@ class Workshop:
             return Rejection(reason="outline_does_not_parse", detail=str(error), subject=problem.code_id)
         faults = verify_environment(spec)
         if faults:
-            return faults[0]
+            return funnel.at(funnel.VERIFY, faults[0])
         tasks, rejections = self._verified(spec, made["configs"])
         if len(tasks) < MIN_TASKS:
             reason = rejections[0].reason if rejections else "few_tasks"
-            return Rejection(reason=reason, detail=f"{len(tasks)} tasks left", subject=problem.code_id)
-        return Made(
+            detail = f"{len(tasks)} tasks left"
+            return Refusal(reason=reason, detail=detail, subject=problem.code_id, stage=funnel.VERIFY)
+        return self._filtered(spec, tasks, made["tool_kinds"]) or Made(
             problem=problem,
             spec=spec,
             tasks=tasks,
@@ -102,10 +107,22 @@ class Workshop:
         if len(tasks) < wanted / 2:
             detail = f"{len(tasks)} of {wanted}"
             return Rejection(reason="few_tiny_tasks", detail=detail, subject=made.spec.env_id)
-        measured = measure(made.spec, tasks, made.features["tool_kinds"])
+        kinds = made.features["tool_kinds"]
+        filtered = self._filtered(made.spec, tasks, kinds)
+        if filtered:
+            return filtered
+        measured = measure(made.spec, tasks, kinds)
         if not features.is_learnable(measured):
             return Rejection(reason="unlearnable_tiny_tasks", subject=made.spec.env_id)
         return replace(made, tasks=tasks, features=measured, rejections=(*made.rejections, *rejections))
+
+    def _filtered(self, spec: EnvSpec, tasks: tuple[Task, ...], kinds: dict[str, str]) -> Refusal | None:
+        """What keeps a verified environment out of every task set, or None."""
+        unstable = self._determinism.unstable(spec, tasks)
+        if unstable:
+            return funnel.at(funnel.DETERMINISM, unstable)
+        short = shortcut(self.sandbox, spec, tasks, kinds)
+        return funnel.at(funnel.SHORTCUT, short) if short else None
 
     def _run(self, function: str, problem: Problem, more: dict[str, Any]) -> dict[str, Any] | Rejection:
         """One run of the outliner in a fresh guest."""
@@ -117,6 +134,7 @@ class Workshop:
             "license": problem.license,
             "test": problem.test,
             "generator": problem.generator,
+            "inputs": problem.inputs,
             "seed": zlib.crc32(f"{self.seed}:{problem.code_id}".encode()),
             "min_calls": self.synthesis.min_oracle_calls,
             "max_calls": self.synthesis.max_oracle_calls,

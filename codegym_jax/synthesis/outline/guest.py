@@ -2,6 +2,7 @@
 
 import ast
 import json
+import operator
 import random
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,7 +23,7 @@ STRATEGIES = (
     Strategy(helpers=False, everywhere=True),
     Strategy(lazy=False, loops=False),
 )  # of two equally good outlines, the earlier strategy's is kept
-GOOD_ENOUGH = (True, True, True, True, 0.0, -1)  # a rank at which no further strategy is tried
+GOOD_ENOUGH = (True, False, True, True, 0.0, -1)  # parts of a rank at which no further strategy is tried
 TRACED_SAMPLES = 12
 MIN_TOOLS = 4
 CANDIDATES_PER_CONFIG = 4
@@ -98,6 +99,7 @@ def _outlined(problem: Problem, samples: list[Sample], about: dict[str, Any]) ->
     problem.hidden = hidden_parameters(given)
     if not problem.hidden:
         raise Unusable("nothing to hide")
+    problem.readings.clear()
     candidates, reason = [], "no sound set of tools"
     has_helpers = len(functions(problem.normalize(True))) > 1
     for strategy in STRATEGIES:
@@ -112,7 +114,7 @@ def _outlined(problem: Problem, samples: list[Sample], about: dict[str, Any]) ->
             reason = f"outline fails with {type(error).__name__}"
             continue
         candidates.append(candidate)
-        if candidate["rank"] >= GOOD_ENOUGH:
+        if all(map(operator.ge, candidate["rank"], GOOD_ENOUGH)):
             break
     for candidate in sorted(candidates, key=lambda candidate: candidate["rank"], reverse=True):
         try:

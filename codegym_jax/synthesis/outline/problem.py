@@ -25,6 +25,7 @@ class Problem:
       hidden: those that an environment hides; set once samples are known.
       projection: the key of the answer that is asked for when the solution returns a dict, or None.
       position: the visible input that says which element of the answer is asked for, or None.
+      readings: what `trace` keeps of solvers that read hidden inputs; good for one choice of `hidden`.
       digits: decimals to which inputs, results of tools and the answer are rounded, or None.
     """
 
@@ -45,6 +46,7 @@ class Problem:
         self._function = self._namespace[entry]
         self.parameters = list(inspect.signature(self._function).parameters)
         self._normalized = {}
+        self.readings = {}
 
     def fresh_namespace(self) -> dict[str, Any]:
         """The names that a solution may expect around it."""

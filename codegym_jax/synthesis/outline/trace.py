@@ -124,23 +124,23 @@ class Outline:
         self.initial = state.initial if state else {}
         self.changing = state.changing if state else set()
         tree = state.tree if state else tree
-        reading = Reading(tree, problem.entry, accesses, frozenset(helpers), strategy.lazy)
+        text, self.prelude, self.arguments = _read(
+            problem, ast.unparse(tree), accesses, frozenset(helpers), strategy.lazy
+        )
         outliner = Outliner(helpers, bans, strategy.everywhere, {"Observe", "Done"})
         outliner.taken |= {tool.name for a in accesses.values() for tool in a.tools(_Everything())}
         outliner.taken |= set(state.tools if state else ())
         outliner.summaries = problem.summaries()
         for access in accesses.values():
             outliner.meanings.update(access.meanings())
-        self.tree = reading.tree
+        self.tree = ast.parse(text)
         self.tree.body = [
             outliner.visit(node) if isinstance(node, (ast.FunctionDef, ast.ClassDef)) else node
-            for node in ast.parse(ast.unparse(self.tree)).body
+            for node in self.tree.body
         ]
         ast.fix_missing_locations(self.tree)
         outliner.describe_parameters()
         self.sites = outliner.sites
-        self.prelude = reading.prelude
-        self.arguments = reading.arguments
         called = _called_tools([self.tree, *self.prelude, *self.arguments.values()])
         self.tools = {tool.name: tool for a in accesses.values() for tool in a.tools(called)}
         if state is not None:
@@ -206,6 +206,17 @@ def _recorded(value: Any) -> Any:
         return values.round_trip(value)
     except (TypeError, ValueError, RecursionError):
         return value
+
+
+def _read(
+    problem: Problem, source: str, accesses: dict[str, Access], helpers: frozenset[str], lazy: bool
+) -> tuple[str, list[ast.stmt], dict[str, ast.expr]]:
+    """The source, prelude and arguments of a `Reading`; made once, since rounds and strategies share them."""
+    key = (source, helpers, lazy)
+    if key not in problem.readings:
+        reading = Reading(ast.parse(source), problem.entry, accesses, helpers, lazy)
+        problem.readings[key] = ast.unparse(reading.tree), reading.prelude, reading.arguments
+    return problem.readings[key]
 
 
 class _Everything:
