@@ -30,6 +30,7 @@ CANDIDATES_PER_CONFIG = 4
 MAX_ANSWER_SHARE = 0.55  # of the commonest answer among the tiny tasks
 DRAWN_SEEDS = 48
 MIN_SAMPLES = 10
+FEW_INPUTS = 4  # with fewer, those made from annotations join in
 MAX_EXAMPLE_CHARS = 300
 
 
@@ -150,7 +151,8 @@ def _drawn(about: dict[str, Any], count: int) -> tuple[Problem, list[tuple[Input
     else:
         base = inputs.mined(problem, about["test"]) if about["test"] else []
         more = inputs.varied
-    base += [json.loads(text) for text in about.get("inputs", ())]
+    if len(base) < FEW_INPUTS:
+        base += [json.loads(text) for text in about.get("inputs", ())]
     if not base:
         raise Unusable("no inputs")
     base = [values.rounded(item, values.DIGITS) for item in _of_one_form(base)]

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 DIGITS = 4  # decimals that a policy has to copy, where floats are rounded
+_encode = json.JSONEncoder(allow_nan=False).encode  # `json.dumps` would build an encoder on every call
 TOLERANCE = 1e-3  # of an answer's floats: relative, and absolute below 1
 
 
@@ -14,7 +15,9 @@ def to_json(value: Any) -> str:
     Raises:
       ValueError, TypeError: when the value is not JSON; NaN and infinities are not.
     """
-    return json.dumps(value, allow_nan=False)
+    if type(value) is int:
+        return repr(value)
+    return _encode(value)
 
 
 def round_trip(value: Any) -> Any:
