@@ -16,11 +16,11 @@ from codegym_jax.config import ConfigError, digest, require
 from codegym_jax.data.splits import SPLITS
 from codegym_jax.data.task_set import TaskSet, write_task_set
 from codegym_jax.envs.codegym_format import task_row
-from codegym_jax.pipelines.console import say
+from codegym_jax.pipelines.console import CONSOLE, say
 from codegym_jax.pipelines.pass_rates import PassRate, forget_policy, pass_rates
 from codegym_jax.records import Task
 from codegym_jax.report.card import card
-from codegym_jax.synthesis import funnel
+from codegym_jax.report.funnel import funnel_table
 
 STAGE = "policy_pass_rate"
 _COUNTED = ("version", "counts", "files")  # of a manifest; `write_task_set` makes them anew
@@ -95,11 +95,17 @@ def filter_task_set(
             f"no task has a pass rate from {bounds.min_pass_rate} to {bounds.max_pass_rate}; give other"
             f" bounds (the attempts are kept in {work})"
         )
-    table = funnel.rows("tasks", [STAGE], len(tasks), {STAGE: Counter(left.values())})
-    _write(out, task_set, kept, split_of, rates, table, made_with)
+    row = {
+        "stage": STAGE,
+        "things": "tasks",
+        "entered": len(tasks),
+        "left": dict(sorted(Counter(left.values()).items())),
+        "passed": len(kept),
+    }
+    _write(out, task_set, kept, split_of, rates, row, made_with)
     forget_policy(work)
-    for line in (*funnel.lines(table), f"task set: {out}"):
-        say(line)
+    CONSOLE.print(funnel_table([row]))
+    say(f"task set: {out}")
     return out
 
 
@@ -138,7 +144,7 @@ def _write(
     tasks: Sequence[Task],
     split_of: Mapping[str, str],
     rates: Mapping[str, PassRate],
-    table: Sequence[Mapping[str, Any]],
+    row: Mapping[str, Any],
     made_with: Mapping[str, Any],
 ) -> None:
     """Writes the task set that is left, with its source's notes on what is in it."""
@@ -156,7 +162,7 @@ def _write(
         "learnable": [env_id for env_id in before.get("learnable", []) if env_id in used],
         "environments_by_origin": dict(sorted(Counter(spec.origin for spec in specs.values()).items())),
         "filter": dict(made_with),
-        "funnel": [*before.get("funnel", []), *table],
+        "funnel": [*before.get("funnel", []), row],
         "command": "codegym filter",
     }
     notes = {
