@@ -37,7 +37,12 @@ _MARKS = {
     "|": "Bar", "=": "EqualsSign", "'": "Quote", '"': "DoubleQuote", "@": "At", "%": "Percent", "&": "And",
     "^": "Caret", "~": "Tilde", "$": "Dollar", "\\": "Backslash", "\t": "Tab",
 }  # fmt: skip
+_RESULTS = {
+    "Add": "total", "Sub": "difference", "Mult": "product", "Div": "quotient", "FloorDiv": "quotient",
+    "Mod": "remainder", "Pow": "power",
+}  # fmt: skip
 MAX_NAME_CHARS = 36
+MAX_PARAMETER_CHARS = 30
 _COMMON_TEXT = """
 a about above after all also always among an and any are array based be been being below between
 both but by calculate can certain compute consider consisting contain containing contains could
@@ -83,6 +88,31 @@ def of_statement(text: str, most: int = 3) -> str:
     return pascal("_".join(list(dict.fromkeys(telling))[:most])) if telling else ""
 
 
+def of_parameter(node: ast.expr, taken: Collection[str]) -> str:
+    """The name of the parameter that is given the value of an expression."""
+    name = of_expression(node)
+    if isinstance(node, ast.BinOp) and len(name) > MAX_PARAMETER_CHARS:
+        name = _RESULTS.get(type(node.op).__name__, "value")
+    words = name.split("_")
+    while len("_".join(words)) > MAX_PARAMETER_CHARS and len(words) > 1:
+        words.pop()
+    return snake("_".join(words), taken)
+
+
+def root(node: ast.AST) -> str:
+    """What an operand belongs to: the variable itself, the list of an item, the tool of a result."""
+    match node:
+        case ast.Subscript(value=value):
+            return root(value)
+        case ast.Call(func=ast.Name(id="call"), args=[ast.Constant(value=tool)]):
+            return str(tool)
+        case ast.Call(func=ast.Name(id="len"), args=[value]):
+            return f"length of {root(value)}"
+        case ast.Name() | ast.Attribute():
+            return ast.unparse(node)
+    return type(node).__name__
+
+
 def unique(base: str, taken: Collection[str]) -> str:
     """`base`, or `base2`, `base3`, ... : the first that is not taken."""
     name, number = base, 2
@@ -107,7 +137,8 @@ def of_constant(value: object) -> str:
 
 
 def shortened(name: str) -> str:
-    """A name in PascalCase cut between two words, to `MAX_NAME_CHARS` at most."""
+    """A name in PascalCase cut between two words, to `MAX_NAME_CHARS` at most; it begins with a letter."""
+    name = f"Compute{name}" if name[:1].isdigit() else name
     while len(name) > MAX_NAME_CHARS:
         words = re.findall("[A-Z0-9][^A-Z]*|[^A-Z]+", name)
         if len(words) < 2:

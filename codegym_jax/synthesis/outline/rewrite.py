@@ -223,11 +223,12 @@ class Outliner(ast.NodeTransformer):
         return self._tool_call(name, arguments, node)
 
     def _operation_call(self, node: ast.expr, extraction: Extraction) -> ast.Call:
-        body = ast.dump(extraction.body)
+        roots = ", ".join(map(names.root, extraction.operands))
+        body = f"{ast.dump(extraction.body)} of {roots}"  # the same work on other things is another tool
         if body not in self._bodies:
             parameters = []
             for operand in extraction.operands:
-                parameters.append(names.snake(names.of_expression(operand), parameters))
+                parameters.append(names.of_parameter(operand, parameters))
             source = with_names(extraction.body, parameters)
             name = self._new_name(names.of_tool(node, parameters, self._hint), names.of_expression(node))
             self.tools[name] = Tool(name, "operation", parameters, source, english.summary(source))

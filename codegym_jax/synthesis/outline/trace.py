@@ -7,6 +7,7 @@ the ban list, and the solver is rewritten without it, until nothing is left to b
 import ast
 import collections
 import copy
+import itertools
 import json
 import types
 from collections.abc import Callable, Sequence
@@ -318,15 +319,16 @@ def outline(problem: Problem, strategy: Strategy, samples: list[Sample]) -> tupl
         traces, reason = _traces(result, checks, samples)
         found = set(checks.faults)
         if not found and traces:
-            found = shortcuts(result, traces) or _idle(result, traces) or _over_budget(result, traces)
-        if not found and len(traces) < len(samples) / 2:
+            found = shortcuts(result, traces) or _idle(result, traces)
+        too_many = _over_budget(result, traces) if not found and traces else set()
+        if not found and not too_many and len(traces) < len(samples) / 2:
             found = _misremembered(result, checks) if reason != "too many calls" else set()
             if not found:
                 raise Unusable(reason or "outline fails")
-        if not found:
+        if not found and not too_many:
             return result, traces
-        for name in found:
-            bans |= result.sites.get(name, set())
+        bans |= {key for name in found for key in result.sites.get(name, ())}
+        bans |= {f"deep: {key}" for name in too_many for key in result.sites.get(name, ())}
     raise Unusable("no sound set of tools")
 
 
@@ -422,8 +424,11 @@ def _over_budget(result: Outline, traces: list[Trace]) -> set[str]:
     lengths = sorted(len(log) for _, log in traces)
     uses = collections.Counter(call.tool for _, log in traces for call in log)
     operations = [name for name, tool in result.tools.items() if tool.kind == "operation" and uses[name]]
-    if lengths[len(lengths) // 2] > TYPICAL_CALLS and len(operations) > 1:
-        return {max(operations, key=lambda name: uses[name])}
+    busiest = sorted(operations, key=lambda name: -uses[name])[:-1]
+    long = (lengths[len(lengths) // 2] - TYPICAL_CALLS) * len(traces)
+    if long > 0 and busiest:
+        saved = list(itertools.accumulate(uses[name] for name in busiest))
+        return set(busiest[: 1 + sum(calls < long for calls in saved)])
     excess = max(len(uses) + len(("Observe", "Done")) - MAX_TOOLS, 0)
     if excess > len(operations) - MIN_OPERATIONS and excess:
         raise Unusable("too many tools")
