@@ -23,16 +23,21 @@ from codegym_jax.pipelines.console import CONSOLE
 from codegym_jax.pipelines.journal import Journal
 from codegym_jax.pipelines.workers import EXTEND, MAKE, LocalWorkers, Site, Workers
 from codegym_jax.records import Rejection
+from codegym_jax.report.card import card
+from codegym_jax.report.funnel import funnel_table
 from codegym_jax.synthesis import funnel
 from codegym_jax.synthesis.environments import Made
+from codegym_jax.synthesis.filters import similar
 from codegym_jax.synthesis.learnable import rank
-from codegym_jax.synthesis.problems import Problem, load_problems
+from codegym_jax.synthesis.problems import Loaded, load
 from codegym_jax.synthesis.stages import (
+    SIGNATURE,
     environment_funnel,
     environments_of,
     near_duplicates,
     refusals_of,
     refused_duplicates,
+    signatures_of,
     task_funnel,
 )
 
@@ -73,8 +78,15 @@ def synthesize(
             f"data.task_set names a task set that is there, {config.data.task_set}; leave it out"
         )
     synthesis = config.synthesis
-    problems = load_problems(synthesis.sources, synthesis.problems_per_source, synthesis.seed)
-    name = f"task_set-{task_set_digest(config, problems)}"
+    loaded = load(
+        synthesis.sources,
+        synthesis.problems_per_source,
+        synthesis.seed,
+        synthesis.licenses,
+        synthesis.own_license,
+    )
+    problems, unfit = loaded.problems, [funnel.at(funnel.PROBLEMS, one) for one in loaded.rejections]
+    name = f"task_set-{task_set_digest(config, loaded)}"
     folder, partial = cache_dir / name, cache_dir / f"{name}.partial"
     if (folder / "manifest.json").is_file():
         shutil.rmtree(partial, ignore_errors=True)
@@ -86,7 +98,7 @@ def synthesize(
         site = Site(workers, journal, console)
         outcomes = site.finish(MAKE, {problem.code_id: problem for problem in problems}, "outline and verify")
         made = {one.spec.env_id: one for outcome in outcomes.values() for one in environments_of(outcome)}
-        families, duplicate_of = near_duplicates(made)
+        duplicate_of = near_duplicates(made)
         kept = {env_id: one for env_id, one in sorted(made.items()) if env_id not in duplicate_of}
         chosen, tiny, rejected = choose_and_extend(site, kept, synthesis.learnable_environments)
         if synthesis.learnable_environments and len(chosen) <= config.data.heldout_environments:
@@ -94,24 +106,28 @@ def synthesize(
                 "data.heldout_environments must be below the number of learnable environments, got"
                 f" {config.data.heldout_environments} of {len(chosen)}; raise synthesis.problems_per_source"
             )
-        refused = [*refusals_of(outcomes.values()), *refused_duplicates(duplicate_of)]
+        refused = [*unfit, *refusals_of(outcomes.values()), *refused_duplicates(duplicate_of)]
         manifest = {
             "digest": name.removeprefix("task_set-"),
             "guest_hash": find_artefact().wasm_sha256,
-            "problems": len(problems),
+            "problems": len(problems) + len(unfit),
             "environments": len(kept),
             "learnable": chosen,
+            "diversity": similar.diversity(signatures_of(kept)),
             "environments_by_origin": dict(sorted(Counter(one.spec.origin for one in kept.values()).items())),
             "rejections": _count([*refused, *rejected], {**made, **tiny}.values()),
             "funnel": [
-                *environment_funnel(outcomes, refused),
+                *environment_funnel(len(problems) + len(unfit), outcomes, refused),
                 *task_funnel(made, duplicate_of, tiny),
             ],
         }
+        families = similar.families(signatures_of(kept))
         _write(folder, config, kept | tiny, chosen, families, manifest)
         journal.remove()
-    for line in summary(manifest):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    console.print(funnel_table(manifest["funnel"]))
+    tasks = sum(len(one.tasks) for one in (kept | tiny).values())
+    line = f"{len(kept)} environments with {tasks} verified tasks; {len(chosen)} of them for a tiny policy"
+    console.print(line, highlight=False, soft_wrap=True)
     return folder
 
 
@@ -155,7 +171,7 @@ def export(folder: Path, target: Path) -> Path:
     return partial.rename(target)
 
 
-def task_set_digest(config: RunConfig, problems: Sequence[Problem]) -> str:
+def task_set_digest(config: RunConfig, loaded: Loaded) -> str:
     """Changes with everything that a task set's bytes depend on; the number of workers is not among it.
 
     That is the settings, every field of every problem, both builds of the guest, and the source of the
@@ -169,19 +185,9 @@ def task_set_digest(config: RunConfig, problems: Sequence[Problem]) -> str:
         data.validation_configs,
         data.test_configs,
         *(find_artefact(build).wasm_sha256 for build in ("guest", "second")),
-        hashlib.sha256(repr(list(problems)).encode("utf-8", "surrogatepass")).hexdigest(),
+        hashlib.sha256(repr(loaded).encode("utf-8", "surrogatepass")).hexdigest(),
         _sources_sha256(),
     )
-
-
-def summary(manifest: Mapping[str, Any]) -> list[str]:
-    """What was made and what was refused, for people."""
-    tasks = next(row["passed"] for row in reversed(manifest["funnel"]) if row["things"] == "tasks")
-    return [
-        *funnel.lines(manifest["funnel"]),
-        f"{manifest['environments']} environments with {tasks} verified tasks"
-        f" from {manifest['problems']} problems; {len(manifest['learnable'])} of them for a tiny policy",
-    ]
 
 
 def _workers(runner: str, config: RunConfig, partial: Path, beam_options: Sequence[str]) -> Workers:
@@ -223,7 +229,8 @@ def _write(
         families=families,
     )
     notes = {
-        env_id: one.features | {"learnable": env_id in chosen, "family": families[env_id]}
+        env_id: {key: value for key, value in one.features.items() if key != SIGNATURE}
+        | {"learnable": env_id in chosen, "family": families[env_id]}
         for env_id, one in environments.items()
     }
     write_task_set(
@@ -234,6 +241,7 @@ def _write(
         split_of,
         {**manifest, "tasks": len(tasks)},
         rows=(task_row(environments[task.env_id].spec, task, index) for index, task in enumerate(tasks)),
+        card=card,
     )
 
 

@@ -20,7 +20,7 @@ from codegym_jax.records import Rejection
 from codegym_jax.synthesis import environments, funnel
 from codegym_jax.synthesis.environments import Made, Workshop
 from codegym_jax.synthesis.funnel import Refusal
-from codegym_jax.synthesis.stages import Outcome, environments_of
+from codegym_jax.synthesis.stages import Outcome, environments_of, signed
 
 ITEM_DEADLINE_S = 300.0  # host backstop for one item; its fuel runs out long before
 TRIES = 2
@@ -104,7 +104,8 @@ class Site:
 
 def pack(result: Made | Rejection | tuple[Made | Rejection, ...]) -> bytes:
     """What a step returned as bytes, made once where it was made, then kept and sent as they are."""
-    outcome = result if isinstance(result, tuple) else (result,)
+    items = result if isinstance(result, tuple) else (result,)
+    outcome = tuple(signed(one) if isinstance(one, Made) else one for one in items)
     return zlib.compress(pickle.dumps(outcome), level=1)
 
 

@@ -5,7 +5,7 @@ passed the one before it, and of that everything either passes or left for a rea
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +19,16 @@ SHORTCUT = "shortcut"
 NEAR_DUPLICATE = "near_duplicate"
 TASK_SET = "task_set"
 
-ENVIRONMENT_STAGES = (PROBLEMS, OUTLINE, VERIFY, DETERMINISM, SHORTCUT, NEAR_DUPLICATE)
-"""What a problem goes through until it is an environment of the task set."""
-TASK_STAGES = (VERIFY, NEAR_DUPLICATE, TASK_SET)
+ENVIRONMENT_STAGES: Mapping[str, str] = {
+    PROBLEMS: "problems",
+    OUTLINE: "problems",
+    VERIFY: "environments",
+    DETERMINISM: "environments",
+    SHORTCUT: "environments",
+    NEAR_DUPLICATE: "environments",
+}
+"""What a problem goes through until it is an environment of the task set; stage -> what is counted there."""
+TASK_STAGES: Mapping[str, str] = {VERIFY: "tasks", NEAR_DUPLICATE: "tasks", TASK_SET: "tasks"}
 """What a config of a made environment goes through."""
 
 
@@ -51,8 +58,7 @@ def by_stage(rejections: Iterable[Rejection]) -> dict[str, Counter[str]]:
 
 
 def rows(
-    things: str,
-    stages: Sequence[str],
+    things: Mapping[str, str],
     entered: int,
     left: Mapping[str, Mapping[str, int]],
     added: Mapping[str, int] | None = None,
@@ -60,37 +66,28 @@ def rows(
     """The stages as JSON values, in order, reasons by falling count.
 
     Args:
-      things: what is counted: `environments`, `tasks`.
+      things: stage, in order -> what is counted there: `problems`, `environments`, `tasks`.
       entered: how many enter the first stage.
       left: stage -> reason -> how many left it.
       added: stage -> how many enter it beside those that passed the stage before.
 
     Raises:
-      ValueError: when a stage has a name that is not among `stages`, or more left it than entered.
+      ValueError: when a stage has another name, or more left it than entered.
     """
     added = added or {}
-    unknown = sorted((left.keys() | added.keys()) - set(stages))
+    unknown = sorted((left.keys() | added.keys()) - things.keys())
     if unknown:
-        raise ValueError(f"no stage {', '.join(unknown)}; there are {', '.join(stages)}")
+        raise ValueError(f"no stage {', '.join(unknown)}; there are {', '.join(things)}")
     found = []
-    for stage in stages:
+    for stage, what in things.items():
         entered += added.get(stage, 0)
         reasons = sorted(left.get(stage, {}).items(), key=lambda item: (-item[1], item[0]))
         passed = entered - sum(count for _, count in reasons)
         if passed < 0:
-            raise ValueError(f"{entered - passed} {things} left the stage {stage}, but {entered} entered it")
-        row = {"stage": stage, "things": things, "entered": entered, "left": dict(reasons), "passed": passed}
+            raise ValueError(f"{entered - passed} {what} left the stage {stage}, but {entered} entered it")
+        row = {"stage": stage, "things": what, "entered": entered, "left": dict(reasons), "passed": passed}
         if stage in added:
             row["added"] = added[stage]
         found.append(row)
         entered = passed
-    return found
-
-
-def lines(table: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The rows for people."""
-    found = []
-    for row in table:
-        found.append(f"{row['stage']:16} {row['entered']:7d} {row['things']:12} -> {row['passed']:7d}")
-        found += [f"{count:24d} {reason.replace('_', ' ')}" for reason, count in row["left"].items()]
     return found

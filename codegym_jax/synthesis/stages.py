@@ -2,12 +2,17 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from codegym_jax.records import Rejection
 from codegym_jax.synthesis import funnel
 from codegym_jax.synthesis.environments import Made
+from codegym_jax.synthesis.filters import similar
 from codegym_jax.synthesis.funnel import Refusal
+
+SIGNATURE = "signature"
+"""The feature by which environments are compared; too large to be kept in a task set."""
 
 Outcome = tuple[Made | Rejection, ...]
 """What an item comes to: the environments made of it, and what was refused."""
@@ -23,9 +28,19 @@ def refusals_of(outcomes: Iterable[Outcome]) -> list[Rejection]:
     return [one for outcome in outcomes for one in outcome if isinstance(one, Rejection)]
 
 
-def near_duplicates(made: Mapping[str, Made]) -> tuple[dict[str, str], dict[str, str]]:
-    """Environment -> family, and near duplicate -> the environment that is kept in its place."""
-    return {env_id: env_id for env_id in made}, {}
+def signed(made: Made) -> Made:
+    """With its signature among its features, so that this is worked out where it was made."""
+    return replace(made, features=made.features | {SIGNATURE: similar.signature(made.spec, made.tasks)})
+
+
+def near_duplicates(made: Mapping[str, Made]) -> dict[str, str]:
+    """Environment id -> the one that is kept in its place, for those that are not kept."""
+    return similar.duplicates(signatures_of(made))
+
+
+def signatures_of(made: Mapping[str, Made]) -> dict[str, similar.Signature]:
+    """Environment id -> signature, of environments that are `signed`."""
+    return {env_id: one.features[SIGNATURE] for env_id, one in made.items()}
 
 
 def refused_duplicates(duplicate_of: Mapping[str, str]) -> list[Rejection]:
@@ -37,18 +52,20 @@ def refused_duplicates(duplicate_of: Mapping[str, str]) -> list[Rejection]:
     ]
 
 
-def environment_funnel(outcomes: Mapping[str, Outcome], refused: Sequence[Rejection]) -> list[dict[str, Any]]:
+def environment_funnel(
+    entered: int, outcomes: Mapping[str, Outcome], refused: Sequence[Rejection]
+) -> list[dict[str, Any]]:
     """Where the problems went, until they were environments of the task set.
 
     Args:
-      outcomes: of every problem.
-      refused: at any stage, near duplicates among them.
+      entered: how many problems there were, with those that were refused before any work on them.
+      outcomes: of the others.
+      refused: at any stage.
     """
     further = sum(max(len(outcome) - 1, 0) for outcome in outcomes.values())
     return funnel.rows(
-        "environments",
         funnel.ENVIRONMENT_STAGES,
-        len(outcomes),
+        entered,
         funnel.by_stage(refused),
         {funnel.OUTLINE: further} if further else None,
     )
@@ -67,4 +84,4 @@ def task_funnel(
         funnel.TASK_SET: {"replaced_by_tiny_tasks": sum(len(made[env_id].tasks) for env_id in tiny)},
     }
     left = {stage: {why: n for why, n in reasons.items() if n} for stage, reasons in left.items()}
-    return funnel.rows("tasks", funnel.TASK_STAGES, entered, left)
+    return funnel.rows(funnel.TASK_STAGES, entered, left)

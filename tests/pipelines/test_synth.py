@@ -12,17 +12,18 @@ from codegym_jax.data.task_set import TaskSet
 from codegym_jax.envs.check import replay
 from codegym_jax.envs.sandbox import Sandbox
 from codegym_jax.pipelines.synth import export, synthesize, task_set_digest
-from codegym_jax.synthesis.problems import Problem
+from codegym_jax.synthesis.problems import Loaded, Problem
 
+SHELF = Path(__file__).parents[1] / "fixtures" / "shelf"
 DATA = DataConfig(heldout_environments=1, validation_configs=2, test_configs=3)
 
 
-def config(workers: int = 1, learnable: int = 3) -> RunConfig:
+def config(workers: int = 1, learnable: int = 12, problems: int = 20) -> RunConfig:
     synthesis = SynthesisConfig(
-        seed=161,  # its first thirteen problems hold four that a tiny policy can learn
-        sources=("humaneval",),
-        problems_per_source=13,
-        tasks_per_environment=10,
+        sources=(str(SHELF),),
+        problems_per_source=problems,
+        own_license="Apache-2.0",
+        tasks_per_environment=20,
         learnable_environments=learnable,
         tasks_per_learnable_environment=12,
         workers=workers,
@@ -42,7 +43,8 @@ def task_set(folder: Path) -> TaskSet:
 
 @pytest.mark.parametrize(("things", "last"), [("environments", "near_duplicate"), ("tasks", "task_set")])
 def test_everything_that_enters_a_stage_passes_it_or_leaves_it_for_a_reason(task_set: TaskSet, things, last):
-    rows = [row for row in task_set.manifest["funnel"] if row["things"] == things]
+    is_task = things == "tasks"
+    rows = [row for row in task_set.manifest["funnel"] if (row["things"] == "tasks") == is_task]
     assert rows[-1]["stage"] == last
     for row in rows:
         assert row["entered"] == row["passed"] + sum(row["left"].values()), row
@@ -56,17 +58,26 @@ def test_everything_that_enters_a_stage_passes_it_or_leaves_it_for_a_reason(task
 def test_every_problem_enters_and_every_refusal_is_counted(task_set: TaskSet):
     manifest = task_set.manifest
     first = manifest["funnel"][0]
-    assert (first["stage"], first["entered"], manifest["problems"]) == ("problems", 13, 13)
+    assert (first["stage"], first["entered"], manifest["problems"]) == ("problems", 11, 11)
     assert manifest["environments"] == len(task_set.specs) >= 4
     for row in manifest["funnel"]:
-        for reason, count in row["left"].items():
-            if reason != "replaced_by_tiny_tasks":
-                assert manifest["rejections"][reason] >= count
+        if row["things"] != "tasks":
+            assert all(manifest["rejections"][reason] >= count for reason, count in row["left"].items())
+
+
+def test_of_twins_one_is_kept(task_set: TaskSet):
+    left = {
+        row["stage"]: row["left"] for row in task_set.manifest["funnel"] if row["things"] == "environments"
+    }
+    assert left["near_duplicate"] == {"near_duplicate": 1}
+    assert len([env_id for env_id in task_set.specs if "__Longest" in env_id]) == 1
 
 
 def test_splits_are_by_environment_and_by_config(task_set: TaskSet):
     environments = {split: {task.env_id for task in task_set.source(split)} for split in task_set.counts}
-    assert len(environments["test_env"]) == 1
+    families = {env_id: features["family"] for env_id, features in task_set.features.items()}
+    heldout = {families[env_id] for env_id in environments["test_env"]}
+    assert heldout and not heldout & {families[env_id] for env_id in environments["train"]}
     assert not environments["test_env"] & (environments["train"] | environments["general"])
     assert environments["train"] == environments["test_config"] == environments["validation_config"]
     assert environments["train"] | environments["test_env"] == set(task_set.manifest["learnable"])
@@ -117,21 +128,21 @@ def test_nothing_is_left_of_the_journal(folder: Path):
 
 def test_the_digest_follows_what_the_bytes_depend_on():
     problem = Problem(code_id="P_1", origin="o", license="MIT", statement="s", source="", entry="f")
-    digest = task_set_digest(config(), [problem])
+    digest = task_set_digest(config(), Loaded((problem,), ()))
     same = replace(config(workers=2), style="hermes", data=replace(DATA, max_vocabulary=300))
-    assert task_set_digest(same, [problem]) == digest
+    assert task_set_digest(same, Loaded((problem,), ())) == digest
     for settings, problems in (
         (config(learnable=4), [problem]),
         (replace(config(), data=replace(DATA, test_configs=4)), [problem]),
         (config(), [problem, problem]),
         (config(), [replace(problem, source="x = 1")]),
     ):
-        assert task_set_digest(settings, problems) != digest
+        assert task_set_digest(settings, Loaded(tuple(problems), ())) != digest
 
 
 def test_too_few_learnable_environments_are_named(tmp_path: Path):
     with pytest.raises(ConfigError, match=r"data\.heldout_environments"):
-        synthesize(config(learnable=1), tmp_path)
+        synthesize(config(learnable=1, problems=3), tmp_path)
 
 
 def test_export_writes_a_new_folder_only(folder: Path, tmp_path: Path):
