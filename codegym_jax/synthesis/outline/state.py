@@ -303,6 +303,7 @@ def _outside_loops(node: ast.AST) -> Iterator[ast.AST]:
 def _prepare(function: ast.FunctionDef, hidden: Mapping[str, str]) -> None:
     """Brings the beginnings of locals into the forms that the pass knows."""
     function.body = _plain_statements(function.body)
+    _merge_aliases(function)
     for name, kind in hidden.items():
         if kind in ("list", "text"):
             _own(function, name)
@@ -332,6 +333,39 @@ def _plain_statements(statements: list[ast.stmt]) -> list[ast.stmt]:
             case _:
                 result.append(statement)
     return result
+
+
+def _merge_aliases(function: ast.FunctionDef) -> None:
+    """Drops `x = items` at the end of the life of `items`, a list that was built up under that name."""
+    for number, statement in enumerate(function.body):
+        match statement:
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Name(id=built)):
+                before, after = function.body[:number], function.body[number + 1 :]
+                stores = [_kind(value) for value in _beginnings(function, built)]
+                if stores != ["list"] or built in _names(after) or name in _stored([*before, *after]):
+                    continue
+                own = name
+                if name in _names(before) | {argument.arg for argument in function.args.args}:
+                    own = names.unique(f"new_{name}", _names(function.body))
+                _rename(before, built, own)
+                _rename(after, name, own)
+                function.body = [*before, *after]
+                return _merge_aliases(function)
+    return None
+
+
+def _names(statements: list[ast.stmt]) -> set[str]:
+    return {node.id for s in statements for node in ast.walk(s) if isinstance(node, ast.Name)}
+
+
+def _stored(statements: list[ast.stmt]) -> set[str]:
+    return set().union(*map(bound_names, statements))
+
+
+def _rename(statements: list[ast.stmt], name: str, new: str) -> None:
+    for node in (node for statement in statements for node in ast.walk(statement)):
+        if isinstance(node, ast.Name) and node.id == name:
+            node.id = new
 
 
 def _table(before: ast.stmt, loop: ast.For) -> ast.Assign | None:
@@ -392,9 +426,7 @@ def _own(function: ast.FunctionDef, name: str) -> None:
     else:
         taken = ast.Call(ast.Attribute(ast.Name(name, ast.Load()), "copy", ast.Load()), [], [])
         function.body = [ast.Assign([ast.Name(own, ast.Store())], taken), *function.body]
-    for node in (node for statement in later for node in ast.walk(statement)):
-        if isinstance(node, ast.Name) and node.id == name:
-            node.id = own
+    _rename(later, name, own)
 
 
 class _Sequencer:

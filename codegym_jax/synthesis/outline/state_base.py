@@ -190,7 +190,11 @@ class Container(Rewriter):
         return self.generic_visit(node)
 
     def visit_Return(self, node: ast.Return) -> ast.AST:
-        return ast.Return(self.everything()) if self.mine(node.value) else self.generic_visit(node)
+        if self.mine(node.value):
+            node.value = self.everything()
+        elif isinstance(node.value, (ast.Tuple, ast.List)):
+            node.value.elts = [self.everything() if self.mine(item) else item for item in node.value.elts]
+        return self.generic_visit(node)
 
     def visit_Dict(self, node: ast.Dict) -> ast.AST:
         node.values = [self.everything() if self.mine(value) else value for value in node.values]
