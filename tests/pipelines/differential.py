@@ -4,8 +4,9 @@ The paths are the fused module, the unfused component and this very Python. Fuse
 every byte. In process another CPython runs, so there, and only there:
 
 - `REWORDED` lists the texts that CPython's versions and C libraries word differently; all else is compared;
-- calls that hit a limit in a guest are left out, for in process no limit would end them, and are counted;
-- environments whose transcript shows the order of a set are named by the caller, with the reason.
+- calls that hit a limit in a guest are left out, for in process no limit would end them, and are counted.
+
+Strings hash otherwise there, too; what hangs on the order of a set is in no task set (`filters.determinism`).
 """
 
 import re
@@ -111,11 +112,8 @@ class Comparison:
     differences: list[Difference] = field(default_factory=list)
 
 
-def compare(paths: Paths, spec: EnvSpec, task: Task, *, in_process: bool = True) -> Comparison:
+def compare(paths: Paths, spec: EnvSpec, task: Task) -> Comparison:
     """Plays a task in all ways on all paths.
-
-    Args:
-      in_process: False leaves that path out.
 
     Raises:
       EnvError: when the environment does not load, or its oracle does not run.
@@ -139,8 +137,6 @@ def compare(paths: Paths, spec: EnvSpec, task: Task, *, in_process: bool = True)
         if name == "oracle":
             _check(comparison, task, first, "fast, solve", solved)
             _check(comparison, task, first, "component, solve", _solve(paths.component, spec, task))
-        if not in_process:
-            continue
         safe = [
             action for action, error in zip(actions, first.errors, strict=True) if error not in LIMITS_HIT
         ]
@@ -260,14 +256,7 @@ def open_paths(limits: SandboxConfig) -> None:
     _paths = Paths.open(limits)
 
 
-def compare_one(item: tuple[EnvSpec, Task, bool]) -> Comparison:
-    """What a worker does: `compare`, whose last argument is the item's last."""
+def compare_one(item: tuple[EnvSpec, Task]) -> Comparison:
+    """What a worker does: `compare`."""
     assert _paths is not None
-    spec, task, in_process = item
-    return compare(_paths, spec, task, in_process=in_process)
-
-
-def solve_in_process(item: tuple[EnvSpec, Task]) -> Transcript:
-    """The oracle's episode, as this process's hash seed makes it."""
-    assert _paths is not None
-    return _solve(_paths.in_process, *item)
+    return compare(_paths, *item)

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import differential
 import pytest
-from differential import Comparison, Paths, Transcript, compare
+from differential import Comparison, Paths, compare
 from odd_calls import odd_calls
 
 from codegym_jax import config
@@ -24,12 +24,6 @@ from codegym_jax.records import Rejection, Task
 ROOT = pathlib.Path(__file__).parents[2]
 PUBLISHED = ROOT / "tests" / "fixtures" / "published"
 TINY = ROOT / "tests" / "fixtures" / "tiny" / "Test_1__PeekEnv.py"
-
-SHOW_SET_ORDER = {
-    "CodeIO_2489__InputStringProblemEnv": "its answer is the list of a set of strings",
-    "CodeIO_455__RelationshipsCompanyTargetCompanyProblemEnv": "its answer holds such a list",
-}
-"""Environments whose transcripts hang on the hash seed, hence are other ones in process, and why."""
 
 LITTLE_FUEL = SandboxConfig(fuel_per_call=10_000_000)
 ITEM_DEADLINE_S = 300.0  # host backstop: in process, nothing else ends a tool that does not end
@@ -123,20 +117,6 @@ def test_every_task_of_the_smoke_set_is_the_same_on_all_paths(settings, smoke_se
     assert not differences, "\n".join(map(str, differences[:20]))
 
 
-@pytest.mark.slow
-def test_what_is_said_to_show_the_order_of_a_set_does(settings, smoke_set, monkeypatch):
-    """At least one of an environment's tasks is another one where strings hash differently."""
-    setup = {"workers": 1, "initializer": differential.open_paths, "initargs": (settings.sandbox,)}
-    for env_id in SHOW_SET_ORDER:
-        items = [(smoke_set.specs[env_id], task) for task in all_tasks(smoke_set) if task.env_id == env_id]
-        told = []
-        for seed in range(1, 9):
-            monkeypatch.setenv("PYTHONHASHSEED", str(seed))
-            told.append(list(parallel_map(differential.solve_in_process, items, **setup)))
-        assert all(isinstance(one, Transcript) for transcripts in told for one in transcripts)
-        assert any(transcripts != told[0] for transcripts in told), env_id
-
-
 def all_tasks(task_set: TaskSet) -> list[Task]:
     return [task for split in task_set.counts for task in task_set.source(split)]
 
@@ -144,7 +124,7 @@ def all_tasks(task_set: TaskSet) -> list[Task]:
 def compare_all(task_set: TaskSet, limits: SandboxConfig) -> Iterator[Comparison | WorkerFailure]:
     """Compares every task, in one worker process per core; prints."""
     tasks = all_tasks(task_set)
-    items = ((task_set.specs[task.env_id], task, task.env_id not in SHOW_SET_ORDER) for task in tasks)
+    items = ((task_set.specs[task.env_id], task) for task in tasks)
     setup = {"initializer": differential.open_paths, "initargs": (limits,), "deadline_s": ITEM_DEADLINE_S}
     counts: Counter[str] = Counter()
     ways: Counter[str] = Counter()
@@ -161,7 +141,7 @@ def compare_all(task_set: TaskSet, limits: SandboxConfig) -> Iterator[Comparison
     print(
         f"\n{len(tasks)} tasks of {len(task_set.specs)} environments: {counts['transcripts']} transcripts"
         f" of {counts['steps']} steps compared in {time.monotonic() - started_s:.0f} s; not in process:"
-        f" {counts['left_out']} calls that hit a limit, and {len(SHOW_SET_ORDER)} environments"
+        f" {counts['left_out']} calls that hit a limit"
     )
     for way, count in ways.most_common():
         print(f"  {count} differences: {way}")
