@@ -14,9 +14,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from codegym_jax.synthesis.outline import values
-from codegym_jax.synthesis.outline.access import Access, Reading
+from codegym_jax.synthesis.outline.access import Access
 from codegym_jax.synthesis.outline.normalize import bound_names, functions
 from codegym_jax.synthesis.outline.problem import Inputs, Problem
+from codegym_jax.synthesis.outline.reading import Reading
 from codegym_jax.synthesis.outline.rewrite import Outliner
 from codegym_jax.synthesis.outline.state import State
 
