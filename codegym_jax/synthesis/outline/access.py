@@ -9,6 +9,8 @@ from codegym_jax.synthesis.outline.tools import Tool
 
 MAX_CHARS_ONE_BY_ONE = 48  # longer texts are read in chunks
 CHUNK_CHARS = 16
+SLICE_ITEMS = 16  # of a hidden input that one call reads at most
+_SEPARATED = {"\n": "Line", " ": "Word", ",": "Field", None: "Word"}
 
 
 def hidden_parameters(samples: list[dict[str, Any]]) -> list[str]:
@@ -55,17 +57,43 @@ class Access:
         )
         lengths = [len(value) for value in values if kind is str]
         self.chunked = bool(lengths) and sum(lengths) / len(lengths) > MAX_CHARS_ONE_BY_ONE
+        self.view = ""
+        self.part = {"text": "char", "mapping": "value"}.get(self.kind, "row" if self.is_table else "item")
+
+    def look(self, function: ast.FunctionDef) -> None:
+        """Reads a text in parts where all that the function does with it is to split it, always alike."""
+        views, uses = set(), 0
+        for node in ast.walk(function):
+            uses += isinstance(node, ast.Name) and node.id == self.name
+            if is_split(node, self.name):
+                views.add(ast.unparse(node).removeprefix(self.name))
+        splits = sum(is_split(node, self.name) for node in ast.walk(function))
+        if self.kind != "text" or len(views) != 1 or uses != splits:
+            return
+        self.view = views.pop()
+        self.kind, self.chunked = "list", False
+        arguments = ast.parse(f"f{self.view}", mode="eval").body
+        separator = None
+        if isinstance(arguments, ast.Call) and (arguments.args or arguments.keywords):
+            separator = [*arguments.args, *(keyword.value for keyword in arguments.keywords)][0]
+        word = separator.value if isinstance(separator, ast.Constant) else separator
+        self.part = "line" if "splitlines" in self.view else _SEPARATED.get(word, "Part").lower()
 
     def count_tool(self) -> str:
         """The name of the tool that tells how much there is to read."""
         if self.kind == "mapping":
             return f"Get{self.word}Keys"
-        return f"Get{self.word}{'RowCount' if self.is_table else 'Length'}"
+        if self.is_table or self.view:
+            return f"Get{self.word}{self.part.capitalize()}Count"
+        return f"Get{self.word}Length"
 
     def item_tool(self) -> str:
         """The name of the tool that reads one item."""
-        part = {"text": "Char", "mapping": "Value"}.get(self.kind, "Row" if self.is_table else "Item")
-        return f"Get{self.word}{part}"
+        return f"Get{self.word}{self.part.capitalize()}"
+
+    def slice(self, start: ast.expr, end: ast.expr) -> ast.Call:
+        """The call that reads up to `SLICE_ITEMS` items."""
+        return call(f"Get{self.word}Slice", start=start, end=end)
 
     def item(self, index: ast.expr) -> ast.Call:
         """The call that reads the item at `index`, an expression."""
@@ -84,39 +112,46 @@ class Access:
             return call(f"Get{self.word}")
         if self.chunked:
             chunk = f"call('Get{self.word}Chunk', index=index)"
-            last = f"{ast.unparse(count)} // {CHUNK_CHARS} + 1"
-            return _parse(f"''.join([{chunk} for index in range({last})])")
+            chunks = f"call('Get{self.word}ChunkCount')"
+            return _parse(f"''.join([{chunk} for index in range({chunks})])")
         items = f"[{ast.unparse(self.item(_load('index')))} for index in range({ast.unparse(count)})]"
         return _parse(f"''.join({items})" if self.kind == "text" else items)
 
     def meanings(self) -> dict[str, str]:
         """Tool name -> what it returns, as a phrase."""
-        thing, part = f"`{self.name}`", {"text": "a character"}.get(self.kind, "an item")
+        thing, part = f"`{self.name}`", self._part()
+        item = f"{'an' if part[0] in 'aeiou' else 'a'} {part} of {thing}"
         return {
-            f"Get{self.word}Length": f"the length of {thing}",
-            f"Get{self.word}RowCount": f"the number of rows of {thing}",
+            self.count_tool(): f"the number of {part}s of {thing}",
             f"Get{self.word}RowLength": f"the length of a row of {thing}",
             f"Get{self.word}Keys": f"the keys of {thing}",
             f"Get{self.word}": thing,
-            f"Get{self.word}Value": f"a value of {thing}",
             f"Get{self.word}Chunk": f"a part of {thing}",
             f"Get{self.word}Slice": f"a part of {thing}",
             f"Get{self.word}Cell": f"a cell of {thing}",
-            self.item_tool(): f"{'a row' if self.is_table else part} of {thing}",
+            self.item_tool(): item,
         }
+
+    def _part(self) -> str:
+        return "character" if self.part == "char" else self.part
 
     def tools(self, used: Container[str]) -> list[Tool]:
         """The tools among those `used`, a set of names."""
-        value = f"self.inputs[{self.name!r}]"
+        value = f"self.inputs[{self.name!r}]{self.view}"
         thing = f"`{self.name}`"
         index = {"index": "position, counted from 0; a negative one counts from the end"}
-        part = {"text": "character"}.get(self.kind, "row" if self.is_table else "item")
+        part = self._part()
+        bounds = {
+            "start": "position of the first, counted from 0",
+            "end": "position after the last; negative ones count from the end",
+        }
         chunk = f"{value}[index * {CHUNK_CHARS}:(index + 1) * {CHUNK_CHARS}]"
         row = {"row": "number of the row, counted from 0"}
         column = {"column": "number of the column, counted from 0"}
         everything = [
-            (f"Get{self.word}Length", f"len({value})", f"Tells how many {part}s {thing} has.", {}),
-            (f"Get{self.word}RowCount", f"len({value})", f"Tells how many rows {thing} has.", {}),
+            (self.count_tool(), f"len({value})", f"Tells how many {part}s {thing} has.", {}),
+            (f"Get{self.word}ChunkCount", f"-(-len({value}) // {CHUNK_CHARS})",
+             f"Tells how many chunks of {CHUNK_CHARS} characters {thing} has.", {}),
             (f"Get{self.word}Keys", f"list({value})", f"Lists the keys of {thing}.", {}),
             (f"Get{self.word}", value, f"Reads {thing}.", {}),
             (self.item_tool(), f"{value}[index]", f"Reads one {part} of {thing}.", index),
@@ -124,6 +159,9 @@ class Access:
              {"key": f"one of the keys of {thing}"}),
             (f"Get{self.word}Chunk", chunk, f"Reads {CHUNK_CHARS} characters of {thing}, fewer at its end.",
              {"index": "number of the chunk, counted from 0"}),
+            (f"Get{self.word}Slice", f"{value}[start:end][:{SLICE_ITEMS}]",
+             f"Reads up to {SLICE_ITEMS} {part}s of {thing}, from a position up to, not including, another.",
+             bounds),
             (f"Get{self.word}RowLength", f"len({value}[row])", f"Tells how many cells a row of {thing} has.",
              row),
             (f"Get{self.word}Cell", f"{value}[row][column]", f"Reads one cell of {thing}.", row | column),
@@ -133,6 +171,19 @@ class Access:
             for name, expression, summary, details in everything
             if name in used and not (self.kind == "mapping" and "index" in details)
         ]
+
+
+def is_split(node: ast.AST, name: str) -> bool:
+    """Whether the node splits the text `name` by something constant."""
+    match node:
+        case ast.Call(
+            func=ast.Attribute(value=ast.Name(id=text), attr="split" | "splitlines"),
+            args=arguments,
+            keywords=keywords,
+        ):
+            given = [*arguments, *(keyword.value for keyword in keywords)]
+            return text == name and all(isinstance(value, ast.Constant) for value in given)
+    return False
 
 
 def _load(name: str) -> ast.Name:

@@ -13,6 +13,7 @@ from collections.abc import Collection, Sequence
 
 from codegym_jax.synthesis.outline import names
 from codegym_jax.synthesis.outline.branches import Branches
+from codegym_jax.synthesis.outline.copies import inline_copies
 from codegym_jax.synthesis.outline.simplify import simplify
 
 _ACCUMULATORS = {"sum": "total", "max": "largest", "min": "smallest", "len": "count"}
@@ -88,6 +89,8 @@ def normalize(source: str, entry: str, hidden: Collection[str], loops: bool = Tr
         _inline_constants(tree, function)
         if loops:
             of_interest = hidden if function.name == entry else ()
+            if function.name == entry:
+                inline_copies(function, hidden)
             function.body = _in_steps(function)
             function.body = _Loops(function, of_interest).block(function.body)
             function.body = _in_steps(function)

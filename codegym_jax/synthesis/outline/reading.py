@@ -5,7 +5,7 @@ import copy
 from typing import TypeGuard
 
 from codegym_jax.synthesis.outline import names
-from codegym_jax.synthesis.outline.access import Access, call
+from codegym_jax.synthesis.outline.access import SLICE_ITEMS, Access, call, is_split
 from codegym_jax.synthesis.outline.normalize import bound_names, functions, loaded_names
 
 _Loop = tuple[ast.expr, ast.expr, list[ast.stmt]]  # target, iterable, first statements of the body
@@ -46,6 +46,9 @@ class Reading:
         self.opaque = opaque
         self.by_name = {function.name: function for function in functions(self.tree)}
         self.arguments = {}
+        for access in accesses.values():
+            if access.view:
+                _Viewed(access.name).visit(self.by_name[entry])
         _split_rebinding(self.by_name[entry], accesses)
         used = set()
         for access in accesses.values():
@@ -115,6 +118,19 @@ class Reading:
             else:
                 return rewritten
         return None
+
+
+class _Viewed(ast.NodeTransformer):
+    """A name in place of the splitting of the text that has it."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        if is_split(node, self.name):
+            return _load(self.name)
+        self.generic_visit(node)
+        return node
 
 
 class _LazyReader(ast.NodeTransformer):
@@ -210,6 +226,10 @@ class _LazyReader(ast.NodeTransformer):
         return self.generic_visit(node)
 
     def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        if self._mine(node.value) and isinstance(node.slice, ast.Slice):
+            bounds = self._short(node.slice)
+            if bounds is not None:
+                return self.access.slice(*bounds)
         if not isinstance(node.ctx, ast.Load) or isinstance(node.slice, ast.Slice):
             return self.generic_visit(node)
         if self._mine(node.value):
@@ -218,8 +238,44 @@ class _LazyReader(ast.NodeTransformer):
             return self.access.cell(self.visit(node.value.slice), self.visit(node.slice))
         return self.generic_visit(node)
 
+    def _short(self, part: ast.Slice) -> tuple[ast.expr, ast.expr] | None:
+        """Start and end of a slice that may be short; None for one that is long, or takes steps."""
+        if self.access.kind not in ("text", "list") or self.access.is_table or part.step is not None:
+            return None
+        match part.lower, part.upper:
+            case None, ast.Constant(value=int() as end) if 0 <= end <= SLICE_ITEMS:
+                return ast.Constant(0), ast.Constant(end)
+            case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() as count)), None if (
+                count <= SLICE_ITEMS
+            ):
+                return part.lower, self._length()
+            case ast.expr(), ast.expr() if not isinstance(part.lower, ast.Constant):
+                return self.visit(part.lower), self.visit(part.upper)
+            case ast.Constant(value=int() as start), ast.Constant(value=int() as end) if end >= start:
+                return (part.lower, part.upper) if end - start <= SLICE_ITEMS else None
+        return None
+
+    def visit_Assign(self, node: ast.Assign) -> ast.AST | list[ast.stmt]:
+        match node:
+            case ast.Assign(targets=[ast.Tuple(elts=targets)], value=value) if (
+                self._mine(value)
+                and self.access.kind in ("text", "list")
+                and all(isinstance(target, ast.Name) for target in targets)
+            ):
+                return [
+                    ast.Assign([target], self.access.item(ast.Constant(number)))
+                    for number, target in enumerate(targets)
+                ]
+        return self.generic_visit(node)
+
     def visit_Compare(self, node: ast.Compare) -> ast.AST:
         match node:
+            case ast.Compare(
+                left=left,
+                ops=[ast.Eq() | ast.NotEq()],
+                comparators=[ast.Constant(value="") | ast.List(elts=[]) | ast.Dict(keys=[])],
+            ) if self._mine(left):
+                return ast.Compare(self._length(), node.ops, [ast.Constant(0)])
             case ast.Compare(ops=[ast.In() | ast.NotIn()], comparators=[inner]) if (
                 self.access.kind == "mapping" and self._mine(inner)
             ):
@@ -289,12 +345,22 @@ class _LazyReader(ast.NodeTransformer):
         """(target, range, first statements of the body) for a loop over the hidden input, or None."""
         if self.access.kind == "mapping":
             return self._over_mapping(target, iterable)
-        index = None
+        index = start = None
         if isinstance(iterable, ast.Call) and _is_name(iterable.func, "zip"):
             return self._zipped(target, iterable)
         match iterable, target:
             case (
                 ast.Call(func=ast.Name(id="enumerate"), args=[inner]),
+                ast.Tuple(elts=[ast.Name(id=counter), element]),
+            ) if not iterable.keywords:
+                index, target, iterable = counter, element, inner
+            case (
+                ast.Call(func=ast.Name(id="enumerate"), args=[inner, ast.Constant() as start])
+                | ast.Call(
+                    func=ast.Name(id="enumerate"),
+                    args=[inner],
+                    keywords=[ast.keyword(arg="start", value=ast.Constant() as start)],
+                ),
                 ast.Tuple(elts=[ast.Name(id=counter), element]),
             ):
                 index, target, iterable = counter, element, inner
@@ -302,8 +368,15 @@ class _LazyReader(ast.NodeTransformer):
         if places is None or (index is not None and not self._mine(iterable)):
             return None
         index = index or self._fresh("index")
-        first = ast.Assign([target], self.access.item(_load(index)))
-        return ast.Name(index, ast.Store()), places, [first]
+        first: list[ast.stmt] = [ast.Assign([target], self.access.item(_load(index)))]
+        if start is not None:
+            place, index = index, self._fresh("index")
+            counted = ast.BinOp(_load(index), ast.Add(), start)
+            first = [
+                ast.Assign([target], self.access.item(_load(index))),
+                ast.Assign([ast.Name(place, ast.Store())], counted),
+            ]
+        return ast.Name(index, ast.Store()), places, first
 
     def _places(self, iterable: ast.expr) -> ast.expr | None:
         """The indices that a loop over `iterable` visits, or None when it is not the hidden input."""

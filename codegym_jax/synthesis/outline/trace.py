@@ -126,6 +126,8 @@ class Outline:
         self.initial = state.initial if state else {}
         self.changing = state.changing if state else set()
         tree = state.tree if state else tree
+        for access in accesses.values() if strategy.lazy else ():
+            access.look(next(node for node in functions(tree) if node.name == problem.entry))
         text, self.prelude, self.arguments = _read(
             problem, ast.unparse(tree), accesses, frozenset(helpers), strategy.lazy
         )
