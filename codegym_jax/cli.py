@@ -237,7 +237,7 @@ def _add_filter(commands) -> None:
         "--stage",
         choices=("sft", "train", "control"),
         default="",
-        help="whose parameters (default: the best)",
+        help="whose parameters (default: of train, else sft)",
     )
     command.add_argument("--tries", type=int, default=4, help="attempts at each task (default 4)")
     command.add_argument("--min-pass-rate", type=float, default=0.0, help="of kept tasks (default 0)")
