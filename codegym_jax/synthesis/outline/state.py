@@ -33,6 +33,7 @@ _NOT_CHANGED = {
     "find", "count", "get", "get_or", "has", "keys", "items",
 }  # fmt: skip
 _INNER_CHANGES = {"set_cell", "add_cell", "subtract_cell", "increment_cell", "push_row"}
+MAX_WORD_CHARS = 20  # of the word for a local that is told from another by its function
 _MUTATORS = {
     "append", "appendleft", "insert", "extend", "remove", "sort", "reverse", "clear", "pop", "popleft", "add",
     "discard", "update", "setdefault",
@@ -95,7 +96,11 @@ class State:
         kind = kinds.pop() if len(kinds) == 1 else None
         if kind is None or ban in self.bans or (kind == "number" and name not in accumulates(function)):
             return
-        word = next(w for w in self._candidate_words(function.name, name) if w not in self._words)
+        word = names.pascal(name)
+        if word in self._words and function.name != self.entry:
+            word = names.pascal(f"{function.name}_{name}")
+        if len(word) > MAX_WORD_CHARS or word in self._words:
+            word = names.unique(names.pascal(name), self._words)
         base = f"{name}_state" if name in _RESERVED or name.startswith("_") else name
         local = Local(name, word, names.unique(base.strip("_"), self.initial))
         changed = copy.deepcopy(function)
@@ -122,12 +127,6 @@ class State:
         self.changing |= local.changing
         self.kinds.add(kind)
         self.sites |= {tool: {ban} for tool in local.tools}
-
-    def _candidate_words(self, function: str, name: str) -> Iterator[str]:
-        yield names.pascal(name)
-        yield names.pascal(f"{function}_{name}")
-        for number in range(2, 100):
-            yield f"{names.pascal(name)}{number}"
 
     def _from_hidden(self, function: ast.FunctionDef, value: ast.expr) -> str | None:
         """Source of a new list that `value` makes of a hidden input which is never changed."""

@@ -151,6 +151,13 @@ class Lists(Container):
         return super().visit_Call(node)
 
     def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        match node.slice:
+            case ast.BinOp(
+                left=ast.Call(func=ast.Name(id="len"), args=[inner]),
+                op=ast.Sub(),
+                right=ast.Constant() as back,
+            ) if self.mine(inner) and self.mine(node.value):
+                node.slice = ast.UnaryOp(ast.USub(), back)
         if not isinstance(node.ctx, ast.Load):
             return self.generic_visit(node)
         if self._is_row(node.value) and not isinstance(node.slice, ast.Slice):

@@ -419,7 +419,7 @@ def _idle(result: Outline, traces: list[Trace]) -> set[str]:
 
 
 def _over_budget(result: Outline, traces: list[Trace]) -> set[str]:
-    """The expressions to give up, with their parts: the busiest when runs are long, the rarest of too many.
+    """The expressions to give up, the busiest when runs are long or the rarest of too many tools; or a local.
 
     Raises:
       Unusable: when tools are too many without them.
@@ -434,5 +434,8 @@ def _over_budget(result: Outline, traces: list[Trace]) -> set[str]:
         return set(busiest[: 1 + sum(calls < long for calls in saved)])
     excess = max(len(uses) + len(("Observe", "Done")) - MAX_TOOLS, 0)
     if excess > len(operations) - MIN_OPERATIONS and excess:
-        raise Unusable("too many tools")
+        remembering = [name for name in result.tools if result.tools[name].kind == "state" and uses[name]]
+        if not remembering:
+            raise Unusable("too many tools")
+        return {min(remembering, key=lambda name: uses[name])}
     return set(sorted(operations, key=lambda name: uses[name])[:excess])
