@@ -7,7 +7,7 @@ import random
 import re
 from typing import Any
 
-from codegym_jax.synthesis.outline import values
+from codegym_jax.synthesis.outline import scalars, values
 from codegym_jax.synthesis.outline.normalize import normalize
 from codegym_jax.synthesis.outline.simplify import without_unused_imports
 
@@ -19,7 +19,7 @@ class Problem:
     """A reference solution and what is known of its inputs.
 
     Attributes:
-      source: the solution as published, without imports that it does not use.
+      source: the solution as published, but for imports that it does not use and numpy's scalar functions.
       entry: the function that solves the problem.
       parameters: its parameters, in order.
       hidden: those that an environment hides; set once samples are known.
@@ -35,7 +35,7 @@ class Problem:
         Raises:
           Exception: whatever the module raises.
         """
-        self.source = without_unused_imports(source)
+        self.source = scalars.translated(without_unused_imports(source))
         self.entry = entry
         self.hidden: list[str] = []
         self.projection: str | None = None
@@ -46,6 +46,7 @@ class Problem:
         self._function = self._namespace[entry]
         self.parameters = list(inspect.signature(self._function).parameters)
         self._normalized = {}
+        self._lifted = None
         self.readings = {}
 
     def fresh_namespace(self) -> dict[str, Any]:
@@ -60,6 +61,11 @@ class Problem:
 
     def lifted(self) -> list[str]:
         """Sources of the imports and functions that are nested in the published solution only."""
+        if self._lifted is None:
+            self._lifted = self._nested_only()
+        return self._lifted
+
+    def _nested_only(self) -> list[str]:
         published = {ast.unparse(node) for node in ast.parse(self.source).body}
         defined = {node.name for node in ast.parse(self.source).body if isinstance(node, ast.FunctionDef)}
         lifted = []
