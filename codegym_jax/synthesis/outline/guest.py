@@ -17,16 +17,20 @@ from codegym_jax.synthesis.outline.trace import Call, Outline, Sample, Strategy,
 
 _Item = TypeVar("_Item")
 STRATEGIES = (
-    Strategy(),
     Strategy(everywhere=True),
-    Strategy(helpers=False),
+    Strategy(everywhere=True, state=True),
+    Strategy(),
+    Strategy(state=True),
     Strategy(helpers=False, everywhere=True),
+    Strategy(helpers=False, everywhere=True, state=True),
+    Strategy(helpers=False),
     Strategy(lazy=False, loops=False),
 )  # of two equally good outlines, the earlier strategy's is kept
-GOOD_ENOUGH = (True, False, True, True, 0.0, -1)  # parts of a rank at which no further strategy is tried
+GOOD_ENOUGH = (True, False, True, True, -0.02, -2)  # parts of a rank at which no further strategy is tried
 TRACED_SAMPLES = 12
 MIN_TOOLS = 4
 CANDIDATES_PER_CONFIG = 4
+ENOUGH_RUNS = 3  # good runs of an oracle, per config wanted, among which configs are chosen
 MAX_ANSWER_SHARE = 0.55  # of the commonest answer among the tiny tasks
 DRAWN_SEEDS = 48
 MIN_SAMPLES = 10
@@ -96,6 +100,8 @@ def _outlined(problem: Problem, samples: list[Sample], about: dict[str, Any]) ->
     """
     if len(samples) < MIN_SAMPLES:
         raise Unusable("long answers")
+    if len({values.to_json(sample.answer) for sample in samples}) < 2:
+        raise Unusable("few distinct answers")
     given = [problem.given(sample.inputs) for sample in samples]
     problem.hidden = hidden_parameters(given)
     if not problem.hidden:
@@ -104,7 +110,7 @@ def _outlined(problem: Problem, samples: list[Sample], about: dict[str, Any]) ->
     candidates, reason = [], "no sound set of tools"
     has_helpers = len(functions(problem.normalize(True))) > 1
     for strategy in STRATEGIES:
-        if not (strategy.helpers or has_helpers):
+        if not (strategy.helpers or has_helpers) or (candidates and not strategy.lazy):
             continue
         try:
             candidate = _candidate(problem, strategy, samples, about)
@@ -139,7 +145,7 @@ def _outlined(problem: Problem, samples: list[Sample], about: dict[str, Any]) ->
 
 
 def _drawn(about: dict[str, Any], count: int) -> tuple[Problem, list[tuple[Inputs, Any]]]:
-    """The problem, and some `count` or more (inputs, returned value) pairs; its own inputs come first."""
+    """The problem, and some `count` or more (inputs, returned value) pairs, its own inputs among them."""
     problem = Problem(about["source"], about["entry"])
     source = random.Random(about["seed"])
     seen = set()
@@ -160,9 +166,10 @@ def _drawn(about: dict[str, Any], count: int) -> tuple[Problem, list[tuple[Input
     if not pairs:
         raise Unusable("the solution fails or is not deterministic")
     originals = [item for item, _ in pairs]
-    pairs += _first(inputs.answered(problem, more(originals, source, 6 * count), seen), count)
+    altered = list(_first(inputs.answered(problem, more(originals, source, 6 * count), seen), count))
     longer = inputs.grown(originals, hidden_parameters(originals), source, 2 * count)
-    pairs += _first(inputs.answered(problem, longer, seen), count // 3)
+    joined = list(_first(inputs.answered(problem, longer, seen), count // 3))
+    pairs = _taking_turns([pairs[::2], pairs[1::2], altered, joined])
     if len(pairs) < MIN_SAMPLES:
         raise Unusable("few inputs with an answer")
     return problem, pairs
@@ -383,9 +390,13 @@ def _spread(
       shares: of the count, by band; the last one's band has no end.
     """
     bands: list[dict[int, dict[str, list[Inputs]]]] = [{} for _ in shares]
+    found = 0
     for sample in samples:
+        if found == ENOUGH_RUNS * count:
+            break
         steps = oracle.run(sample.inputs, about["max_calls"])
         if steps is not None and about["min_calls"] <= len(steps) <= about["max_calls"] and wanted(steps):
+            found += 1
             band = min(features.band(len(steps)), len(shares) - 1)
             answers = bands[band].setdefault(len(steps), {})
             answers.setdefault(values.to_json(sample.answer), []).append(sample.inputs)
