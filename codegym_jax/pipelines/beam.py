@@ -34,51 +34,46 @@ class BeamWorkers:
     """Workers of a Beam runner."""
 
     def __init__(
-        self,
-        sandbox: SandboxConfig,
-        synthesis: SynthesisConfig,
-        runner: str,
-        options: Sequence[str],
-        folder: Path,
+        self, sandbox: SandboxConfig, synthesis: SynthesisConfig, runner: str, options: Sequence[str]
     ):
         """Settles what the jobs will need; starts nothing.
 
         Args:
           runner: a key of `RUNNER_OF`.
           options: of Beam, as its own programs take them on the command line.
-          folder: for items and results where this process does the work; its name tells task sets apart.
 
         Raises:
           ConfigError: when the runner is Dataflow and an option that it needs is missing.
         """
         self._settings = (sandbox, synthesis, synthesis.seed)
         self._options = PipelineOptions([*options, f"--runner={RUNNER_OF[runner]}"])
-        self._folder = str(folder)
-        if runner == "dataflow":
-            self._folder = FileSystems.join(_cloud_folder(self._options), folder.parent.stem)
+        self._cloud = _cloud_folder(self._options) if runner == "dataflow" else ""
 
-    def map(self, step: str, items: Mapping[str, Any]) -> Iterator[tuple[str, bytes | WorkerFailure]]:
+    def map(
+        self, step: str, items: Mapping[str, Any], folder: Path
+    ) -> Iterator[tuple[str, bytes | WorkerFailure]]:
         """As `Workers.map`, by key; one job for all of the items that lack a result."""
-        folder = FileSystems.join(self._folder, step)
-        for place in (self._folder, folder):
+        base = FileSystems.join(self._cloud, folder.stem) if self._cloud else str(folder / "beam")
+        results = FileSystems.join(base, step)
+        for place in (base, results):
             if not FileSystems.exists(place):
                 FileSystems.mkdirs(place)
         keys = sorted(items)
-        there = _names(folder, _RESULT)
+        there = _names(results, _RESULT)
         missing = [key for key in keys if key not in there]
         if missing:
-            place = _put_items(self._folder, step, {key: items[key] for key in missing})
+            place = _put_items(base, step, {key: items[key] for key in missing})
             with beam.Pipeline(options=self._options) as pipeline:
                 # The result of a pipeline is what its DoFns wrote.
                 _ = (
                     pipeline
                     | beam.Create(missing)
                     | beam.Reshuffle()
-                    | step.title() >> beam.ParDo(Take(step, place, folder, self._settings))
+                    | step.title() >> beam.ParDo(Take(step, place, results, self._settings))
                 )
-        there = _names(folder, _RESULT)
+        there = _names(results, _RESULT)
         with ThreadPoolExecutor(_READERS) as pool:
-            yield from pool.map(lambda key: (key, _fetch(folder, key, key in there)), keys)
+            yield from pool.map(lambda key: (key, _fetch(results, key, key in there)), keys)
 
 
 class Take(beam.DoFn):

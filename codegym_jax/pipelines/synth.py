@@ -77,6 +77,7 @@ def synthesize(
         raise ConfigError(
             f"data.task_set names a task set that is there, {config.data.task_set}; leave it out"
         )
+    workers = _workers(runner, config, beam_options)
     synthesis = config.synthesis
     loaded = load(
         synthesis.sources,
@@ -94,7 +95,6 @@ def synthesize(
         return folder
 
     with Journal(partial) as journal:
-        workers = _workers(runner, config, partial, beam_options)
         site = Site(workers, journal, console)
         outcomes = site.finish(MAKE, {problem.code_id: problem for problem in problems}, "outline and verify")
         made = {one.spec.env_id: one for outcome in outcomes.values() for one in environments_of(outcome)}
@@ -190,7 +190,7 @@ def task_set_digest(config: RunConfig, loaded: Loaded) -> str:
     )
 
 
-def _workers(runner: str, config: RunConfig, partial: Path, beam_options: Sequence[str]) -> Workers:
+def _workers(runner: str, config: RunConfig, beam_options: Sequence[str]) -> Workers:
     if runner == LOCAL:
         return LocalWorkers(config.sandbox, config.synthesis)
     try:
@@ -199,7 +199,7 @@ def _workers(runner: str, config: RunConfig, partial: Path, beam_options: Sequen
         raise ConfigError(
             f"--runner {runner} needs Apache Beam ({error}); install it: pip install -e .[synth]"
         ) from error
-    return BeamWorkers(config.sandbox, config.synthesis, runner, beam_options, partial / "beam")
+    return BeamWorkers(config.sandbox, config.synthesis, runner, beam_options)
 
 
 def _count(refused: Sequence[Rejection], made: Iterable[Made]) -> dict[str, int]:

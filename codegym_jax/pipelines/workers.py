@@ -8,6 +8,7 @@ import functools
 import pickle
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from rich.console import Console
@@ -36,11 +37,14 @@ ON_WORKSHOP: Mapping[str, Callable[[Workshop, Any], Any]] = {MAKE: Workshop.make
 class Workers(Protocol):
     """Makes outcomes of items."""
 
-    def map(self, step: str, items: Mapping[str, Any]) -> Iterator[tuple[str, bytes | WorkerFailure]]:
+    def map(
+        self, step: str, items: Mapping[str, Any], folder: Path
+    ) -> Iterator[tuple[str, bytes | WorkerFailure]]:
         """Takes a step (`MAKE`, `EXTEND`) on every item.
 
         Args:
           items: key -> item; a key can name a file.
+          folder: of this task set alone, for what the workers lay down on their way.
 
         Returns:
           The keys, each with its packed outcome, in any order.
@@ -55,8 +59,11 @@ class LocalWorkers:
         self._count = synthesis.workers
         self._initargs = (sandbox, synthesis, synthesis.seed)
 
-    def map(self, step: str, items: Mapping[str, Any]) -> Iterator[tuple[str, bytes | WorkerFailure]]:
+    def map(
+        self, step: str, items: Mapping[str, Any], folder: Path
+    ) -> Iterator[tuple[str, bytes | WorkerFailure]]:
         """As `Workers.map`, in the order of the items; one that takes too long fails."""
+        del folder  # results come by pipes
         results = parallel_map(
             functools.partial(_take, step),
             items.values(),
@@ -88,7 +95,9 @@ class Site:
         with watch(title, len(items), self._console, done=len(done), accepted=accepted) as progress:
             for _ in range(TRIES):
                 waiting = {key: item for key, item in items.items() if key not in done}
-                for key, result in self._workers.map(step, waiting) if waiting else ():
+                if not waiting:
+                    break
+                for key, result in self._workers.map(step, waiting, self._journal.folder):
                     if isinstance(result, WorkerFailure):
                         failures[key] = result
                         continue

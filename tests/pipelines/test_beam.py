@@ -38,30 +38,32 @@ def test_beam_gives_the_bytes_of_a_local_run(tmp_path: Path):
 def test_extending_is_the_same_too(tmp_path: Path):
     problems = load_problems(CONFIG.synthesis.sources, 6, CONFIG.synthesis.seed)
     local = LocalWorkers(CONFIG.sandbox, CONFIG.synthesis)
-    packed = [result for _, result in local.map(MAKE, {problem.code_id: problem for problem in problems})]
+    packed = [
+        result for _, result in local.map(MAKE, {problem.code_id: problem for problem in problems}, tmp_path)
+    ]
     made = [one for result in packed if isinstance(result, bytes) for one in environments_of(unpack(result))]
     items = {one.spec.env_id: one for one in made[:2]}
-    beam = BeamWorkers(CONFIG.sandbox, CONFIG.synthesis, "direct", [], tmp_path / "set.partial" / "beam")
+    beam = BeamWorkers(CONFIG.sandbox, CONFIG.synthesis, "direct", [])
     assert len(items) == 2
-    assert dict(beam.map(EXTEND, items)) == dict(local.map(EXTEND, items))
+    assert dict(beam.map(EXTEND, items, tmp_path)) == dict(local.map(EXTEND, items, tmp_path))
 
 
 def test_a_result_that_is_there_is_not_made_again_and_a_failure_stops_nothing_else(tmp_path: Path):
     """An item that is no problem fails in its worker; when it is one, the same call makes it."""
     problem = Problem(code_id="P_2", origin="o", license="MIT", statement="s", source="x =", entry="f")
-    folder = tmp_path / "set.partial" / "beam"
-    workers = BeamWorkers(CONFIG.sandbox, CONFIG.synthesis, "direct", [], folder)
-    (one, failed), (two, refused) = workers.map(MAKE, {"P_1": None, "P_2": problem})
+    folder = tmp_path / "set.partial"
+    workers = BeamWorkers(CONFIG.sandbox, CONFIG.synthesis, "direct", [])
+    (one, failed), (two, refused) = workers.map(MAKE, {"P_1": None, "P_2": problem}, folder)
     assert (one, two) == ("P_1", "P_2")
     assert isinstance(failed, WorkerFailure) and "None" in failed.detail
     assert isinstance(refused, bytes) and len(unpack(refused)) == 1
-    stamp = (folder / MAKE / "P_2.result").stat().st_mtime_ns
-    results = dict(workers.map(MAKE, {"P_1": problem, "P_2": problem}))
+    stamp = (folder / "beam" / MAKE / "P_2.result").stat().st_mtime_ns
+    results = dict(workers.map(MAKE, {"P_1": problem, "P_2": problem}, folder))
     assert results == {"P_1": refused, "P_2": refused}
-    assert (folder / MAKE / "P_2.result").stat().st_mtime_ns == stamp
+    assert (folder / "beam" / MAKE / "P_2.result").stat().st_mtime_ns == stamp
 
 
-def test_dataflow_says_which_options_it_lacks(tmp_path: Path):
+def test_dataflow_says_which_options_it_lacks():
     options = ["--project=mine", "--region=europe-west4"]
     with pytest.raises(ConfigError, match=r"--temp_location=\.\.\.$"):
-        BeamWorkers(CONFIG.sandbox, CONFIG.synthesis, "dataflow", options, tmp_path / "beam")
+        BeamWorkers(CONFIG.sandbox, CONFIG.synthesis, "dataflow", options)

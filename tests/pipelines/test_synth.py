@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from codegym_jax.cli import main
 from codegym_jax.config import ConfigError, DataConfig, RunConfig, SynthesisConfig
 from codegym_jax.data.task_set import TaskSet
 from codegym_jax.envs.check import replay
@@ -150,3 +151,11 @@ def test_export_writes_a_new_folder_only(folder: Path, tmp_path: Path):
     assert (copy / "manifest.json").read_bytes() == (folder / "manifest.json").read_bytes()
     with pytest.raises(ConfigError, match="new folder"):
         export(folder, copy)
+
+
+def test_options_after_two_dashes_are_beams_and_need_a_runner_of_its(capsys):
+    smoke = str(Path(__file__).parents[2] / "configs" / "smoke_cpu.py")
+    assert main(["synth", smoke, "--set", "seed=1", "--", "--project=mine"]) == 2
+    assert "give --runner direct or dataflow too" in capsys.readouterr().err
+    assert main(["synth", smoke, "--runner", "dataflow", "--", "--project=mine", "--region=r"]) == 2
+    assert "--temp_location=..." in capsys.readouterr().err
