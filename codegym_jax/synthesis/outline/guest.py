@@ -24,9 +24,12 @@ STRATEGIES = (
     Strategy(helpers=False, everywhere=True),
     Strategy(helpers=False, everywhere=True, state=True),
     Strategy(helpers=False),
+    Strategy(state=True, everywhere=True),
+    Strategy(state=True, everywhere=True, helpers=False),
     Strategy(lazy=False, loops=False),
 )  # of two equally good outlines, the earlier strategy's is kept
-GOOD_ENOUGH = (True, False, True, True, -0.02, -2)  # parts of a rank at which no further strategy is tried
+GOOD_ENOUGH = (True, False, True, True, -0.02, -3)  # parts of a rank at which no further strategy is tried
+CHANGE_WEIGHT = 2  # of a change of something kept in mind, in operations worked out
 TRACED_SAMPLES = 12
 MIN_TOOLS = 4
 CANDIDATES_PER_CONFIG = 4
@@ -254,7 +257,7 @@ def _candidate(
         measured["answer_kind"] != "computed",
         strategy.lazy,
         -round(measured["computed_share"], 2),
-        -measured["native_operations"],
+        -measured["native_operations"] - CHANGE_WEIGHT * measured["native_changes"],
     )
     kinds = {name: tool.kind for name, tool in result.tools.items()}
     return {"class_name": class_name, "source": source, "rank": rank, "tool_kinds": kinds}
