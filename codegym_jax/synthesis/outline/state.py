@@ -30,7 +30,8 @@ _RESERVED = {
 _NOT_READ = {"create", "whole", "push", "clear", "set", "append", "reset", "push_row", "sort", "sort_down"}
 _NOT_CHANGED = {
     "create", "whole", "length", "rows", "row", "row_length", "item", "cell", "peek", "empty", "contains",
-    "find", "count", "get", "get_or", "has", "keys", "items",
+    "find", "count", "get", "get_or", "has", "keys", "items", "largest", "smallest", "total", "sorted",
+    "joined",
 }  # fmt: skip
 _INNER_CHANGES = {"set_cell", "add_cell", "subtract_cell", "increment_cell", "push_row"}
 MAX_WORD_CHARS = 20  # of the word for a local that is told from another by its function
@@ -407,7 +408,8 @@ def _own(function: ast.FunctionDef, name: str) -> None:
     """Gives a hidden parameter that the function binds anew or changes a local of its own."""
     if name not in _changed(function):
         return
-    own = names.unique(f"working_{name}", bound_names(function) | loaded_names(function))
+    taken = bound_names(function) | loaded_names(function)
+    own = names.unique(f"working_{name}", taken)
     later = function.body
     for number, statement in enumerate(function.body):
         if any(
@@ -416,15 +418,18 @@ def _own(function: ast.FunctionDef, name: str) -> None:
         ):
             match statement:
                 case ast.Assign(targets=[ast.Name(id=bound)], value=value) if bound == name:
-                    if ast.unparse(value).startswith("sorted("):
-                        own = names.unique(f"sorted_{name}", bound_names(function) | loaded_names(function))
+                    if name not in loaded_names(value):
+                        own = f"new_{name}"
+                    elif ast.unparse(value).startswith("sorted("):
+                        own = f"sorted_{name}"
+                    own = names.unique(own, taken)
                     statement.targets = [ast.Name(own, ast.Store())]
                     later = function.body[number + 1 :]
                     break
             return
     else:
-        taken = ast.Call(ast.Attribute(ast.Name(name, ast.Load()), "copy", ast.Load()), [], [])
-        function.body = [ast.Assign([ast.Name(own, ast.Store())], taken), *function.body]
+        copied = ast.Call(ast.Attribute(ast.Name(name, ast.Load()), "copy", ast.Load()), [], [])
+        function.body = [ast.Assign([ast.Name(own, ast.Store())], copied), *function.body]
     _rename(later, name, own)
 
 

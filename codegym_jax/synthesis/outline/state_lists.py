@@ -8,6 +8,8 @@ from codegym_jax.synthesis.outline.normalize import loaded_names
 from codegym_jax.synthesis.outline.state_base import Container, Loop, is_scalar, load
 from codegym_jax.synthesis.outline.state_words import Local, NotState, of_list
 
+_SUMMARIES = {"max": "largest", "min": "smallest", "sum": "total", "sorted": "sorted"}
+
 
 class Lists(Container):
     """A list, a deque or a table."""
@@ -143,6 +145,14 @@ class Lists(Container):
                 return self.use("row_length", row=self.visit(argument.slice))
             case ast.Call(func=ast.Attribute(value=row, attr="append"), args=[value]) if self._is_row(row):
                 return self.use("push_row", row=self.visit(row.slice), value=self.visit(value))
+            case ast.Call(func=ast.Name(id=name), args=[inner], keywords=[]) if (
+                self.mine(inner) and name in _SUMMARIES and not self.is_table
+            ):
+                return self.use(_SUMMARIES[name])
+            case ast.Call(
+                func=ast.Attribute(value=ast.Constant(value=str() as joint), attr="join"), args=[inner]
+            ) if self.mine(inner):
+                return self.local.call("joined", self.forms["joined"], {}, c=repr(joint))
             case ast.Call(args=[inner]) if self.mine(inner) and _called(node) == "heappop":
                 return self.local.call("heap_pop", self.forms["heap_pop"], {}, f=ast.unparse(node.func))
             case ast.Call(args=[inner, value]) if self.mine(inner) and _called(node) == "heappush":

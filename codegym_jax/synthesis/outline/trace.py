@@ -28,11 +28,19 @@ MAX_CHECKS = 60  # calls of one tool that are watched; a sound tool is trusted a
 MAX_ROUNDS = 10
 MAX_TOOLS = 16  # of an environment, `Observe` and `Done` included
 MIN_OPERATIONS = 2  # that are left when tools are too many
-TYPICAL_CALLS = 150  # a longer median drops the busiest expression
+TYPICAL_CALLS = 240  # where fewer than a share of the runs are as short, the busiest expressions go
+SHORT_SHARE = 0.4
 
 
 class TooManyCalls(Exception):
-    """The solver makes more tool calls than an episode may have."""
+    """The solver makes more tool calls than an episode may have.
+
+    Attributes:
+      log: those that it made so far.
+    """
+
+    def __init__(self, log: list["Call"]):
+        self.log = log
 
 
 class Unusable(Exception):
@@ -191,14 +199,14 @@ class Outline:
 
         def call(name: str, **arguments: Any) -> Any:
             if len(log) >= MAX_CALLS:
-                raise TooManyCalls
+                raise TooManyCalls(log)
             result = values.rounded(checks.checked(name, holder, arguments), self.problem.digits)
             log.append(
                 Call(name, {key: _recorded(value) for key, value in arguments.items()}, _recorded(result))
             )
             return copy.deepcopy(result) if isinstance(result, (list, dict)) else result
 
-        answer = self.problem.answer_of(self._run(sample.inputs, call), sample.inputs)
+        answer = self.problem.answer_of(self._run(sample.inputs, call), sample.inputs, normalized=True)
         return log, answer
 
 
@@ -335,13 +343,13 @@ def outline(problem: Problem, strategy: Strategy, samples: list[Sample]) -> tupl
     for _ in range(MAX_ROUNDS):
         result = Outline(problem, tree, strategy, samples, bans)
         checks = Checks(result)
-        traces, reason = _traces(result, checks, samples)
+        traces, cut, reason = _traces(result, checks, samples)
         found = set(checks.faults)
         if not found and traces:
             found = shortcuts(result, traces) or _idle(result, traces)
-        if not found and len(traces) < len(samples):
+        if not found and len(traces) + len(cut) < len(samples):
             found = {name for name in checks.reshaped if result.tools[name].kind != "state"}
-        too_many = _over_budget(result, traces) if not found and traces else set()
+        too_many = _over_budget(result, [*traces, *cut]) if not found and (traces or cut) else set()
         if not found and not too_many and len(traces) < len(samples) / 2:
             found = _misremembered(result, checks) if reason != "too many calls" else set()
             if not found:
@@ -353,13 +361,16 @@ def outline(problem: Problem, strategy: Strategy, samples: list[Sample]) -> tupl
     raise Unusable("no sound set of tools")
 
 
-def _traces(result: Outline, checks: Checks, samples: list[Sample]) -> tuple[list[Trace], str | None]:
-    """[(sample, calls)] of the runs that give the right answer, and why others do not."""
-    traces, reason = [], None
+def _traces(
+    result: Outline, checks: Checks, samples: list[Sample]
+) -> tuple[list[Trace], list[Trace], str | None]:
+    """The traces of runs that give the right answer, those of runs that are too long, and why others fail."""
+    traces, cut, reason = [], [], None
     for sample in samples:
         try:
             log, answer = result.trace(sample, checks)
-        except TooManyCalls:
+        except TooManyCalls as too_many:
+            cut.append((sample, too_many.log))
             reason = "too many calls"
             continue
         except RecursionError:
@@ -371,7 +382,7 @@ def _traces(result: Outline, checks: Checks, samples: list[Sample]) -> tuple[lis
             traces.append((sample, log))
         else:
             reason = "outline differs from the solution"
-    return traces, reason
+    return traces, cut, reason
 
 
 def _misremembered(result: Outline, checks: Checks) -> set[str]:
@@ -446,14 +457,14 @@ def _over_budget(result: Outline, traces: list[Trace]) -> set[str]:
     uses = collections.Counter(call.tool for _, log in traces for call in log)
     operations = [name for name, tool in result.tools.items() if tool.kind == "operation" and uses[name]]
     busiest = sorted(operations, key=lambda name: -uses[name])[:-1]
-    long = (lengths[len(lengths) // 2] - TYPICAL_CALLS) * len(traces)
+    long = (lengths[int(len(lengths) * SHORT_SHARE)] - TYPICAL_CALLS) * len(traces)
     if long > 0 and busiest:
         saved = list(itertools.accumulate(uses[name] for name in busiest))
         return set(busiest[: 1 + sum(calls < long for calls in saved)])
     excess = max(len(uses) + len(("Observe", "Done")) - MAX_TOOLS, 0)
     if excess > len(operations) - MIN_OPERATIONS and excess:
-        remembering = [name for name in result.tools if result.tools[name].kind == "state" and uses[name]]
+        remembering = [name for name in uses if result.tools[name].kind == "state"]
         if not remembering:
             raise Unusable("too many tools")
-        return {min(remembering, key=lambda name: uses[name])}
+        return set(sorted(remembering, key=lambda name: uses[name])[:excess])
     return set(sorted(operations, key=lambda name: uses[name])[:excess])
