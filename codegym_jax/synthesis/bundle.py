@@ -7,7 +7,7 @@ from collections.abc import Callable
 PACKAGE = "codegym_jax.synthesis.outline"
 MODULES = (
     "values", "names", "english", "tools", "expressions", "branches", "simplify", "access", "copies",
-    "scalars", "normalize", "reading", "rewrite", "problem", "features", "inputs", "state_words",
+    "scalars", "returned", "normalize", "reading", "rewrite", "problem", "features", "inputs", "state_words",
     "state_base", "state_lists", "state_maps", "state_numbers", "state", "trace", "emit", "guest",
 )  # fmt: skip
 

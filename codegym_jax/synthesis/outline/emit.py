@@ -277,7 +277,7 @@ def _solver(problem: Problem, outline: Outline, visible: list[str]) -> str:
     passed += [f"{name}={ast.unparse(expression)}" for name, expression in outline.arguments.items()]
     observe = "observed = call('Observe')" if visible else "call('Observe')"
     prelude = [ast.unparse(statement) for statement in outline.prelude]
-    asked = problem.asked("observed")
+    asked = problem.asked("observed", normalized=True)
     blocks += [observe, *prelude, f"answer = {problem.entry}({', '.join(passed)}){asked}"]
     return textwrap.indent("\n".join(blocks), " " * 8)
 

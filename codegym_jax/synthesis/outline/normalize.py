@@ -14,6 +14,7 @@ from collections.abc import Collection, Sequence
 from codegym_jax.synthesis.outline import names
 from codegym_jax.synthesis.outline.branches import Branches
 from codegym_jax.synthesis.outline.copies import inline_copies
+from codegym_jax.synthesis.outline.returned import unwrap
 from codegym_jax.synthesis.outline.simplify import simplify
 
 _ACCUMULATORS = {"sum": "total", "max": "largest", "min": "smallest", "len": "count"}
@@ -67,7 +68,9 @@ def _plain_text(spec: ast.AST | None) -> str | None:
     return None
 
 
-def normalize(source: str, entry: str, hidden: Collection[str], loops: bool = True) -> ast.Module:
+def normalize(
+    source: str, entry: str, hidden: Collection[str], loops: bool = True, projection: str | None = None
+) -> ast.Module:
     """The normalized module.
 
     Args:
@@ -75,8 +78,11 @@ def normalize(source: str, entry: str, hidden: Collection[str], loops: bool = Tr
       entry: the function that solves the problem.
       hidden: its parameters that will be reached through tools only.
       loops: whether comprehensions and reductions become loops.
+      projection: the key of the returned dict whose value is to be returned alone.
     """
     tree = clean(source)
+    if projection is not None:
+        unwrap(next(node for node in functions(tree) if node.name == entry), projection)
     _lift_nested_functions(tree)
     methods = [
         part

@@ -8,7 +8,8 @@ import re
 from typing import Any
 
 from codegym_jax.synthesis.outline import scalars, values
-from codegym_jax.synthesis.outline.normalize import normalize
+from codegym_jax.synthesis.outline.normalize import clean, functions, normalize
+from codegym_jax.synthesis.outline.returned import returns_key
 from codegym_jax.synthesis.outline.simplify import without_unused_imports
 
 Inputs = dict[str, Any]
@@ -88,9 +89,21 @@ class Problem:
 
     def normalize(self, loops: bool) -> ast.Module:
         """The normalized module."""
-        if loops not in self._normalized:
-            self._normalized[loops] = normalize(self.source, self.entry, self.hidden, loops)
-        return self._normalized[loops]
+        key = (loops, tuple(self.hidden), self.projection)
+        if key not in self._normalized:
+            projection = self.projection if self.returns_asked() else None
+            self._normalized[key] = normalize(self.source, self.entry, self.hidden, loops, projection)
+        return self._normalized[key]
+
+    def returns_asked(self) -> bool:
+        """Whether the normalized solution returns what the key asks for, and not the dict around it."""
+        if self.projection is None:
+            return False
+        key = ("returns", self.projection)
+        if key not in self._normalized:
+            entry = [node for node in functions(clean(self.source)) if node.name == self.entry]
+            self._normalized[key] = len(entry) == 1 and returns_key(entry[0], self.projection)
+        return self._normalized[key]
 
     def given(self, inputs: Inputs) -> Inputs:
         """The inputs that the solution takes."""
@@ -100,16 +113,18 @@ class Problem:
         """What the published solution returns; its inputs are its own copy."""
         return self._function(**copy.deepcopy(self.given(inputs)))
 
-    def answer_of(self, raw: Any, inputs: Inputs) -> Any:
-        """The answer that is asked for, as it comes back from JSON."""
-        answer = values.round_trip(raw if self.projection is None else raw[self.projection])
+    def answer_of(self, raw: Any, inputs: Inputs, normalized: bool = False) -> Any:
+        """The answer that is asked for, as it comes back from JSON, from what the solution returned."""
+        whole = self.projection is None or (normalized and self.returns_asked())
+        answer = values.round_trip(raw if whole else raw[self.projection])
         if self.position is not None:
             answer = answer[inputs[self.position]]
         return values.rounded(answer, self.digits)
 
-    def asked(self, inputs: str) -> str:
+    def asked(self, inputs: str, normalized: bool = False) -> str:
         """Source of the subscripts that take the answer from the returned value; `inputs` is source too."""
-        key = "" if self.projection is None else f"[{self.projection!r}]"
+        whole = self.projection is None or (normalized and self.returns_asked())
+        key = "" if whole else f"[{self.projection!r}]"
         return key if self.position is None else f"{key}[{inputs}[{self.position!r}]]"
 
     def answer(self, inputs: Inputs) -> Any:

@@ -85,7 +85,7 @@ class _Needless(ast.NodeTransformer):
         return self.generic_visit(node)
 
     def visit_Assert(self, node: ast.Assert) -> ast.AST | None:
-        return node if self.tries or not _is_effectless(node.test) else None
+        return node if self.tries or not is_effectless(node.test) else None
 
     def visit_Raise(self, node: ast.Raise) -> ast.AST:
         if not self.tries and isinstance(node.exc, ast.Call):
@@ -94,7 +94,7 @@ class _Needless(ast.NodeTransformer):
 
     def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt] | None:
         self.generic_visit(node)
-        if self.tries or not _only_raises(node.body) or not _is_effectless(node.test):
+        if self.tries or not _only_raises(node.body) or not is_effectless(node.test):
             return node
         return node.orelse or None
 
@@ -105,7 +105,7 @@ def _only_raises(body: list[ast.stmt]) -> bool:
     )
 
 
-def _is_effectless(node: ast.expr) -> bool:
+def is_effectless(node: ast.expr) -> bool:
     """Whether evaluating the expression changes nothing, as far as can be seen."""
     for part in ast.walk(node):
         match part:

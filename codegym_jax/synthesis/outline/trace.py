@@ -350,7 +350,7 @@ def outline(problem: Problem, strategy: Strategy, samples: list[Sample]) -> tupl
         if not found and len(traces) + len(cut) < len(samples):
             found = {name for name in checks.reshaped if result.tools[name].kind != "state"}
         too_many = _over_budget(result, [*traces, *cut]) if not found and (traces or cut) else set()
-        if not found and not too_many and len(traces) < len(samples) / 2:
+        if not found and not too_many and len(traces) < len(samples) * SHORT_SHARE:
             found = _misremembered(result, checks) if reason != "too many calls" else set()
             if not found:
                 raise Unusable(reason or "outline fails")
