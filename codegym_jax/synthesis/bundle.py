@@ -7,8 +7,9 @@ from collections.abc import Callable
 PACKAGE = "codegym_jax.synthesis.outline"
 MODULES = (
     "values", "names", "english", "tools", "expressions", "branches", "simplify", "access", "copies",
-    "scalars", "returned", "normalize", "reading", "rewrite", "problem", "features", "inputs", "state_words",
-    "state_base", "state_lists", "state_maps", "state_numbers", "state", "trace", "emit", "guest",
+    "scalars", "returned", "classes", "identities", "normalize", "reading", "rewrite", "problem",
+    "features", "inputs", "state_words", "state_base", "state_lists", "state_maps", "state_numbers",
+    "state", "trace", "emit", "guest",
 )  # fmt: skip
 
 _LOADER = """

@@ -13,6 +13,7 @@ from collections.abc import Collection, Sequence
 
 from codegym_jax.synthesis.outline import names
 from codegym_jax.synthesis.outline.branches import Branches
+from codegym_jax.synthesis.outline.classes import free_methods
 from codegym_jax.synthesis.outline.copies import inline_copies
 from codegym_jax.synthesis.outline.returned import unwrap
 from codegym_jax.synthesis.outline.simplify import simplify
@@ -33,6 +34,7 @@ def clean(source: str) -> ast.Module:
         ):
             node.body = node.body[1:] or [ast.Pass()]
     tree = _WithoutFormattedStrings().visit(tree)
+    free_methods(tree)
     simplify(tree)
     return tree
 

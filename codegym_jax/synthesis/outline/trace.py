@@ -15,6 +15,7 @@ from typing import Any
 
 from codegym_jax.synthesis.outline import values
 from codegym_jax.synthesis.outline.access import Access
+from codegym_jax.synthesis.outline.identities import without_identities
 from codegym_jax.synthesis.outline.normalize import bound_names, functions
 from codegym_jax.synthesis.outline.problem import Inputs, Problem
 from codegym_jax.synthesis.outline.reading import Reading
@@ -231,6 +232,14 @@ def _read(
     return problem.readings[key]
 
 
+def _without_identities(problem: Problem, tree: ast.Module, samples: list[Sample]) -> ast.Module:
+    key = ("identities", ast.unparse(tree))
+    if key not in problem.readings:
+        inputs = [problem.given(sample.inputs) for sample in samples]
+        problem.readings[key] = without_identities(tree, problem.entry, problem.fresh_namespace(), inputs)
+    return problem.readings[key]
+
+
 def _listed(value: Any) -> Any:
     """The value with lists in place of tuples."""
     if isinstance(value, (list, tuple)):
@@ -336,7 +345,7 @@ def outline(problem: Problem, strategy: Strategy, samples: list[Sample]) -> tupl
     Raises:
       Unusable: with the reason, when no outline is sound or useful.
     """
-    tree = problem.normalize(strategy.loops)
+    tree = _without_identities(problem, problem.normalize(strategy.loops), samples)
     if "call" in bound_names(tree):
         raise Unusable("a name clashes with the dispatcher")
     bans = set()
