@@ -24,8 +24,6 @@ STRATEGIES = (
     Strategy(helpers=False, everywhere=True),
     Strategy(helpers=False, everywhere=True, state=True),
     Strategy(helpers=False),
-    Strategy(state=True, everywhere=True),
-    Strategy(state=True, everywhere=True, helpers=False),
     Strategy(lazy=False, loops=False),
 )  # of two equally good outlines, the earlier strategy's is kept
 GOOD_ENOUGH = (True, False, True, True, -0.02, -3)  # parts of a rank at which no further strategy is tried
