@@ -58,6 +58,7 @@ class Access:
         lengths = [len(value) for value in values if kind is str]
         self.chunked = bool(lengths) and sum(lengths) / len(lengths) > MAX_CHARS_ONE_BY_ONE
         self.view = ""
+        self.sliced = True
         self.part = {"text": "char", "mapping": "value"}.get(self.kind, "row" if self.is_table else "item")
 
     def look(self, function: ast.FunctionDef) -> None:

@@ -240,7 +240,9 @@ class _LazyReader(ast.NodeTransformer):
 
     def _short(self, part: ast.Slice) -> tuple[ast.expr, ast.expr] | None:
         """Start and end of a slice that may be short; None for one that is long, or takes steps."""
-        if self.access.kind not in ("text", "list") or self.access.is_table or part.step is not None:
+        if not self.access.sliced or self.access.kind not in ("text", "list") or self.access.is_table:
+            return None
+        if part.step is not None:
             return None
         match part.lower, part.upper:
             case None, ast.Constant(value=int() as end) if 0 <= end <= SLICE_ITEMS:

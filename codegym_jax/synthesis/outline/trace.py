@@ -135,6 +135,8 @@ class Outline:
         self.initial = state.initial if state else {}
         self.changing = state.changing if state else set()
         tree = state.tree if state else tree
+        for access in accesses.values():
+            access.sliced = f"slice: {access.name}" not in bans
         for access in accesses.values() if strategy.lazy else ():
             access.look(next(node for node in functions(tree) if node.name == problem.entry))
         text, self.prelude, self.arguments = _read(
@@ -154,6 +156,7 @@ class Outline:
         ast.fix_missing_locations(self.tree)
         outliner.describe_parameters()
         self.sites = outliner.sites
+        self.sites.update({f"Get{a.word}Slice": {f"slice: {a.name}"} for a in accesses.values()})
         called = _called_tools([self.tree, *self.prelude, *self.arguments.values()])
         self.tools = {tool.name: tool for a in accesses.values() for tool in a.tools(called)}
         if state is not None:
@@ -225,7 +228,7 @@ def _read(
     problem: Problem, source: str, accesses: dict[str, Access], helpers: frozenset[str], lazy: bool
 ) -> tuple[str, list[ast.stmt], dict[str, ast.expr]]:
     """The source, prelude and arguments of a `Reading`; made once, since rounds and strategies share them."""
-    key = (source, helpers, lazy)
+    key = (source, helpers, lazy, tuple(access.sliced for access in accesses.values()))
     if key not in problem.readings:
         reading = Reading(ast.parse(source), problem.entry, accesses, helpers, lazy)
         problem.readings[key] = ast.unparse(reading.tree), reading.prelude, reading.arguments
@@ -414,8 +417,8 @@ def shortcuts(result: Outline, traces: list[Trace]) -> set[str]:
             counts[call.tool] = counts.get(call.tool, 0) + 1
         worked_out, changes = set(), {}
         for call in log:
-            if result.tools[call.tool].kind == "access":
-                continue
+            if call.tool not in result.sites:
+                continue  # reading an item; reading a slice may be everything
             local = next(iter(result.sites[call.tool]))
             built_up = changes.get(local, 0) > 1
             changes[local] = changes.get(local, 0) + (call.tool in result.changing)
