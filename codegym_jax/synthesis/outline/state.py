@@ -95,7 +95,9 @@ class State:
         values = _beginnings(function, name)
         kinds = {_kind(value) for value in values}
         kind = kinds.pop() if len(kinds) == 1 else None
-        if kind is None or ban in self.bans or (kind == "number" and name not in accumulates(function)):
+        if kind is None or {ban, f"deep: {ban}"} & self.bans:
+            return
+        if kind == "number" and name not in accumulates(function):
             return
         word = names.pascal(name)
         if word in self._words and function.name != self.entry:

@@ -10,7 +10,7 @@ import copy
 import itertools
 import json
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from codegym_jax.synthesis.outline import values
@@ -475,8 +475,24 @@ def _over_budget(result: Outline, traces: list[Trace]) -> set[str]:
         return set(busiest[: 1 + sum(calls < long for calls in saved)])
     excess = max(len(uses) + len(("Observe", "Done")) - MAX_TOOLS, 0)
     if excess > len(operations) - MIN_OPERATIONS and excess:
-        remembering = [name for name in uses if result.tools[name].kind == "state"]
-        if not remembering:
-            raise Unusable("too many tools")
-        return set(sorted(remembering, key=lambda name: uses[name])[:excess])
+        return _rarest_locals(result, uses, excess)
     return set(sorted(operations, key=lambda name: uses[name])[:excess])
+
+
+def _rarest_locals(result: Outline, uses: Mapping[str, int], excess: int) -> set[str]:
+    """Tools around the locals that are used least, so many that giving them up saves `excess` tools.
+
+    Raises:
+      Unusable: when no local is left.
+    """
+    locals_ = {}
+    for name in uses:
+        if result.tools[name].kind == "state":
+            locals_.setdefault(min(result.sites[name]), []).append(name)
+    if not locals_:
+        raise Unusable("too many tools")
+    given_up = []
+    for names in sorted(locals_.values(), key=lambda names: sum(uses[name] for name in names)):
+        if len(given_up) < excess:
+            given_up += names
+    return set(given_up)
