@@ -11,6 +11,8 @@ from typing import Any, overload
 
 import numpy as np
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core.writer import ExampleWriter
+from tensorflow_datasets.proto import tf_example_pb2
 
 from codegym_jax.records import EnvSpec, Task
 
@@ -38,6 +40,9 @@ class CodegymTasks(tfds.core.GeneratorBasedBuilder):
         self._tasks_by_split = tasks_by_split
         self._specs = specs
         super().__init__(**settings)
+
+    def _example_writer(self) -> ExampleWriter:
+        return _InOneOrder(self.info.file_format)
 
     def _info(self) -> tfds.core.DatasetInfo:
         text = tfds.features.Text
@@ -67,6 +72,16 @@ class CodegymTasks(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self, tasks: Sequence[Task]) -> Iterator[tuple[int, dict[str, Any]]]:
         for index, task in enumerate(tasks):
             yield index, _to_example(task, self._specs[task.env_id])
+
+
+class _InOneOrder(ExampleWriter):
+    """Writes an example's fields in the same order always; protobuf's own changes from process to process."""
+
+    def write(self, path: Any, examples: Any) -> Any:
+        """As TFDS's."""
+        parse = tf_example_pb2.Example.FromString
+        ordered = ((key, parse(one).SerializeToString(deterministic=True)) for key, one in examples)
+        return super().write(path, ordered)
 
 
 class TaskSource(Sequence[Task]):
