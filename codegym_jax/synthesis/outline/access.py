@@ -115,8 +115,15 @@ class Access:
             chunk = f"call('Get{self.word}Chunk', index=index)"
             chunks = f"call('Get{self.word}ChunkCount')"
             return _parse(f"''.join([{chunk} for index in range({chunks})])")
-        items = f"[{ast.unparse(self.item(_load('index')))} for index in range({ast.unparse(count)})]"
-        return _parse(f"''.join({items})" if self.kind == "text" else items)
+        items = self.items()
+        return _parse(f"''.join({ast.unparse(items)})") if self.kind == "text" else items
+
+    def items(self) -> ast.expr:
+        """An expression for a list of everything, read item by item."""
+        if self.kind == "mapping":
+            return call(self.count_tool())
+        count = ast.unparse(call(self.count_tool()))
+        return _parse(f"[{ast.unparse(self.item(_load('index')))} for index in range({count})]")
 
     def meanings(self) -> dict[str, str]:
         """Tool name -> what it returns, as a phrase."""

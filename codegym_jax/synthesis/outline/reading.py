@@ -158,13 +158,16 @@ class _LazyReader(ast.NodeTransformer):
         del arguments.args[position], defaults[position]
         arguments.defaults = [default for default in defaults if default is not None]
         self.depth = 0
+        self.before: list[ast.stmt] = []  # what the statement at hand needs to have been read
         self.function.body = self._statements(self.function.body)
 
     def _statements(self, statements: list[ast.stmt]) -> list[ast.stmt]:
         result = []
         for statement in statements:
+            outer, self.before = self.before, []
             visited = self.visit(statement)
-            result += visited if isinstance(visited, list) else [visited]
+            result += [*self.before, *(visited if isinstance(visited, list) else [visited])]
+            self.before = outer
         return result
 
     def _mine(self, node: ast.AST) -> TypeGuard[ast.Name]:
@@ -187,10 +190,18 @@ class _LazyReader(ast.NodeTransformer):
     def visit_Name(self, node: ast.Name) -> ast.expr:
         if node.id != self.parameter:
             return node
-        if isinstance(node.ctx, ast.Load) and self.whole_reads and not self.depth:
-            self.whole_reads -= 1
-            return self.access.whole()
-        raise NotLazy
+        if not isinstance(node.ctx, ast.Load):
+            raise NotLazy
+        return self._at_once(self.access.whole())
+
+    def _at_once(self, everything: ast.expr) -> ast.expr:
+        """A local that holds everything, read before the statement at hand."""
+        if self.depth or not self.whole_reads:
+            raise NotLazy
+        self.whole_reads -= 1
+        local = self._fresh(f"own_{self.parameter}")
+        self.before.append(_bind(local, everything))
+        return _load(local)
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         raise NotLazy  # a closure
@@ -209,6 +220,8 @@ class _LazyReader(ast.NodeTransformer):
                 return self._length()
             if self._is_row(argument):
                 return call(f"Get{access.word}RowLength", row=self.visit(argument.slice))
+        if _is_name(node.func, "list") and len(node.args) == 1 and self._mine(node.args[0]):
+            return self._at_once(access.items())
         if isinstance(node.func, ast.Name) and node.func.id in self.aliases:
             node.args = [argument for argument in node.args if not self._mine(argument)]
         if access.kind == "mapping" and isinstance(node.func, ast.Attribute) and self._mine(node.func.value):
