@@ -42,7 +42,9 @@ class CodegymTasks(tfds.core.GeneratorBasedBuilder):
         super().__init__(**settings)
 
     def _example_writer(self) -> ExampleWriter:
-        return _InOneOrder(self.info.file_format)
+        file_format = self.info.file_format
+        assert file_format is not None
+        return _InOneOrder(file_format)
 
     def _info(self) -> tfds.core.DatasetInfo:
         text = tfds.features.Text
@@ -79,7 +81,7 @@ class _InOneOrder(ExampleWriter):
 
     def write(self, path: Any, examples: Any) -> Any:
         """As TFDS's."""
-        parse = tf_example_pb2.Example.FromString
+        parse = vars(tf_example_pb2)["Example"].FromString  # a class that is made when its module is imported
         ordered = ((key, parse(one).SerializeToString(deterministic=True)) for key, one in examples)
         return super().write(path, ordered)
 
