@@ -14,7 +14,7 @@ from typing import TypeGuard
 
 from codegym_jax.synthesis.outline import names
 from codegym_jax.synthesis.outline.normalize import bound_names, functions, loaded_names
-from codegym_jax.synthesis.outline.state_base import is_scalar
+from codegym_jax.synthesis.outline.state_base import changed_in_place, is_scalar
 from codegym_jax.synthesis.outline.state_lists import Lists, elements_of, filled
 from codegym_jax.synthesis.outline.state_maps import Mappings, Sets
 from codegym_jax.synthesis.outline.state_numbers import Numbers, accumulates
@@ -35,10 +35,6 @@ _NOT_CHANGED = {
 }  # fmt: skip
 _INNER_CHANGES = {"set_cell", "add_cell", "subtract_cell", "increment_cell", "push_row"}
 MAX_WORD_CHARS = 20  # of the word for a local that is told from another by its function
-_MUTATORS = {
-    "append", "appendleft", "insert", "extend", "remove", "sort", "reverse", "clear", "pop", "popleft", "add",
-    "discard", "update", "setdefault",
-}  # fmt: skip
 _CONDITIONAL = (ast.BoolOp, ast.IfExp, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 _REWRITERS = {"list": Lists, "dict": Mappings, "set": Sets, "number": Numbers}
 _EMPTY_MAKERS = {"list", "deque", "dict", "defaultdict", "Counter", "set"}
@@ -242,21 +238,12 @@ def _beginnings(function: ast.FunctionDef, name: str) -> list[ast.expr]:
 
 def _changed(function: ast.FunctionDef) -> set[str]:
     """The names whose values the function changes or binds anew."""
-    changed = set()
-    for node in ast.walk(function):
-        match node:
-            case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
-                changed.add(name)
-            case ast.Subscript(ctx=ast.Store() | ast.Del()):
-                base = node.value
-                while isinstance(base, ast.Subscript):
-                    base = base.value
-                changed |= {base.id} if isinstance(base, ast.Name) else set()
-            case ast.Call(func=ast.Attribute(value=base, attr=method)) if method in _MUTATORS:
-                while isinstance(base, ast.Subscript):
-                    base = base.value
-                changed |= {base.id} if isinstance(base, ast.Name) else set()
-    return changed
+    stored = {
+        node.id
+        for node in ast.walk(function)
+        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)
+    }
+    return stored.union(*map(changed_in_place, ast.walk(function)))
 
 
 def _is_plain(tree: ast.Module, function: ast.FunctionDef) -> bool:

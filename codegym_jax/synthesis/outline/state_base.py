@@ -159,6 +159,34 @@ class Container(Rewriter):
         """`target op= amount`."""
         raise NotState("a part is added to")
 
+    def value(self, node: ast.expr) -> ast.expr:
+        """A value that the state gets; refused when it may change later, as what it was made from."""
+        if isinstance(node, ast.Name) and self._changes_later(node):
+            raise NotState("a value that changes later")
+        return self.visit(node)
+
+    def _changes_later(self, value: ast.Name) -> bool:
+        """Whether the variable is changed in place after this use, or outlives the loop around it."""
+        changes = [
+            node
+            for node in ast.walk(self.function)
+            if isinstance(node, (ast.expr, ast.stmt)) and value.id in changed_in_place(node)
+        ]
+        if not changes:
+            return False
+        loops = [
+            node
+            for node in ast.walk(self.function)
+            if isinstance(node, (ast.For, ast.While)) and value in ast.walk(node)
+        ]
+        inner = loops[-1].body if loops else self.function.body
+        bound = any(
+            isinstance(node, ast.Assign) and value.id in bound_names(node)
+            for statement in inner
+            for node in ast.walk(statement)
+        )
+        return not bound or any(node.lineno > value.lineno for node in changes)
+
     def sum_role(self, op: ast.operator, amount: ast.expr) -> str | None:
         """`increment`, `add` or `subtract`; None for other operators and amounts."""
         if isinstance(amount, (ast.List, ast.ListComp, ast.Tuple)):
@@ -224,6 +252,9 @@ class Container(Rewriter):
 
     def visit_Assign(self, node: ast.Assign) -> ast.AST | list[ast.stmt]:
         target = node.targets[0] if len(node.targets) == 1 else None
+        if isinstance(target, ast.Name) and self.mine(node.value) and self._asks_only(target.id):
+            node.value = self.truth(node.value)
+            return node
         if self.mine(target):
             if self.mentions(node.value):
                 raise NotState("made from itself")
@@ -235,6 +266,21 @@ class Container(Rewriter):
             summed = _summed(target, node.value)
             return [self.added(target, *summed) if summed else self.stored(target, node.value)]
         return self.generic_visit(node)
+
+    def _asks_only(self, name: str) -> bool:
+        """Whether of the values that the name takes only the truth counts."""
+        asked = {id(n.test) for n in ast.walk(self.function) if isinstance(n, (ast.If, ast.While, ast.IfExp))}
+        asked |= {
+            id(n.operand)
+            for n in ast.walk(self.function)
+            if isinstance(n, ast.UnaryOp) and isinstance(n.op, ast.Not)
+        }
+        reads = [
+            n
+            for n in ast.walk(self.function)
+            if isinstance(n, ast.Name) and n.id == name and isinstance(n.ctx, ast.Load)
+        ]
+        return all(id(read) in asked for read in reads)
 
     def visit_AugAssign(self, node: ast.AugAssign) -> ast.AST | list[ast.stmt]:
         if isinstance(node.target, ast.Subscript) and self.mentions(node.target.value):
@@ -318,3 +364,26 @@ def is_scalar(node: ast.AST | None) -> bool:
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         node = node.operand
     return isinstance(node, ast.Constant) and isinstance(node.value, (str, int, float, type(None)))
+
+
+MUTATORS = {
+    "append", "appendleft", "insert", "extend", "remove", "sort", "reverse", "clear", "pop", "popleft", "add",
+    "discard", "update", "setdefault",
+}  # fmt: skip
+"""Methods that change what they are called on."""
+
+
+def changed_in_place(node: ast.AST) -> set[str]:
+    """The name whose value the node itself changes: by storing an item, or through a method."""
+    match node:
+        case ast.Subscript(value=base, ctx=ast.Store() | ast.Del()):
+            pass
+        case ast.Call(func=ast.Attribute(value=base, attr=method)) if method in MUTATORS:
+            pass
+        case ast.AugAssign(target=ast.Name() as base, value=ast.List() | ast.ListComp()):
+            pass
+        case _:
+            return set()
+    while isinstance(base, ast.Subscript):
+        base = base.value
+    return {base.id} if isinstance(base, ast.Name) else set()

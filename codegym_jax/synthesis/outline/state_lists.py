@@ -86,7 +86,7 @@ class Lists(Container):
         if cell is not None and not is_scalar(cell):
             if role != "create":
                 raise NotState("a table of computed cells")
-            return self.do("create_of", size=sizes[0], value=self.visit(cell))
+            return self.do("create_of", size=sizes[0], value=self.value(cell))
         places = dict(zip(["size"] if role == "create" else ["rows", "columns"], sizes, strict=False))
         constant = ast.unparse(cell) if cell is not None else ""
         return ast.Expr(self.local.call(role, self.forms[role], places, c=constant))
@@ -94,7 +94,7 @@ class Lists(Container):
     def _extended(self, items: ast.expr) -> list[ast.stmt]:
         """Statements that append all items."""
         if isinstance(items, (ast.List, ast.Tuple)):
-            return [self.do("push", value=self.visit(item)) for item in items.elts]
+            return [self.do("push", value=self.value(item)) for item in items.elts]
         item = self.fresh("item")
         return [
             ast.For(ast.Name(item, ast.Store()), self.visit(items), [self.do("push", value=load(item))], [])
@@ -106,11 +106,11 @@ class Lists(Container):
     def statement(self, node: ast.Call, name: str) -> list[ast.stmt]:
         match name, node.args, node.keywords:
             case "append", [value], []:
-                return [self.do("push", value=self.visit(value))]
+                return [self.do("push", value=self.value(value))]
             case "appendleft", [value], []:
-                return [self.do("push_front", value=self.visit(value))]
+                return [self.do("push_front", value=self.value(value))]
             case "insert", [index, value], []:
-                return [self.do("insert", index=self.visit(index), value=self.visit(value))]
+                return [self.do("insert", index=self.visit(index), value=self.value(value))]
             case "extend", [items], [] if not self.mentions(items):
                 return self._extended(items)
             case "remove", [value], []:
@@ -144,7 +144,7 @@ class Lists(Container):
             case ast.Call(func=ast.Name(id="len"), args=[argument]) if self._is_row(argument):
                 return self.use("row_length", row=self.visit(argument.slice))
             case ast.Call(func=ast.Attribute(value=row, attr="append"), args=[value]) if self._is_row(row):
-                return self.use("push_row", row=self.visit(row.slice), value=self.visit(value))
+                return self.use("push_row", row=self.visit(row.slice), value=self.value(value))
             case ast.Call(func=ast.Name(id=name), args=[inner], keywords=[]) if (
                 self.mine(inner) and name in _SUMMARIES and not self.is_table
             ):
@@ -203,13 +203,13 @@ class Lists(Container):
 
     def stored(self, target: ast.Subscript, value: ast.expr) -> ast.stmt:
         if self._is_row(target):
-            index, value = self.visit(target.slice), self.visit(value)
+            index, value = self.visit(target.slice), self.value(value)
             if self.is_table:
                 return self.do("set_row", row=index, value=value)
             return self.do("set_item", index=index, value=value)
         if self._is_row(target.value) and not isinstance(target.slice, ast.Slice):
             row, column = self.visit(target.value.slice), self.visit(target.slice)
-            return self.do("set_cell", row=row, column=column, value=self.visit(value))
+            return self.do("set_cell", row=row, column=column, value=self.value(value))
         raise NotState("a slice is stored")
 
     def added(self, target: ast.Subscript, op: ast.operator, amount: ast.expr) -> ast.stmt:

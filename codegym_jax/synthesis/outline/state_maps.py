@@ -127,7 +127,7 @@ class Mappings(Container):
         match value:
             case ast.Dict(keys=keys, values=values) if None not in keys:
                 pairs = zip(keys, values, strict=True)
-                return [*clear, *(ast.Expr(self.at("set", k, value=self.visit(v))) for k, v in pairs if k)]
+                return [*clear, *(ast.Expr(self.at("set", k, value=self.value(v))) for k, v in pairs if k)]
             case ast.DictComp(key=key, value=item, generators=[part]):
                 return [*clear, self._each_set(part, key, item)]
             case ast.Call(func=function, args=[items]) if names.of_expression(function) == "Counter":
@@ -142,7 +142,7 @@ class Mappings(Container):
             stores = [n for n in ast.walk(self.function) if isinstance(n, ast.Name) and n.id == name]
             if sum(isinstance(n.ctx, ast.Store) for n in stores) > 1:
                 raise NotState("a comprehension that shares a name")
-        body: list[ast.stmt] = [ast.Expr(self.at("set", key, value=self.visit(item)))]
+        body: list[ast.stmt] = [ast.Expr(self.at("set", key, value=self.value(item)))]
         for test in reversed(part.ifs):
             body = [ast.If(self.visit(test), body, [])]
         return ast.For(part.target, self.visit(part.iter), body, [])
@@ -155,7 +155,7 @@ class Mappings(Container):
             case "clear", []:
                 return [self.do("clear")]
             case "setdefault", [key, value]:
-                store = ast.Expr(self.at("set", self.twice(key), value=self.visit(value)))
+                store = ast.Expr(self.at("set", self.twice(key), value=self.value(value)))
                 return [ast.If(ast.UnaryOp(ast.Not(), self.at("has", key)), [store], [])]
             case "pop", [key, _]:
                 remove = ast.Expr(self.at("remove", self.twice(key)))
@@ -183,7 +183,7 @@ class Mappings(Container):
             case ast.Attribute(value=ast.Subscript(value=inner, slice=key), attr="append"), [value] if (
                 self.mine(inner)
             ):
-                return self.at("append", key, value=self.visit(value))
+                return self.at("append", key, value=self.value(value))
             case (
                 ast.Attribute(
                     value=ast.Call(
@@ -193,7 +193,7 @@ class Mappings(Container):
                 ),
                 [value],
             ) if self.mine(inner):
-                return self.at("append", key, value=self.visit(value))
+                return self.at("append", key, value=self.value(value))
         for keyword in node.keywords:
             match keyword.value:
                 case ast.Attribute(value=inner, attr="get") if keyword.arg == "key" and self.mine(inner):
@@ -224,7 +224,7 @@ class Mappings(Container):
                 right=amount,
             ) if self.mine(inner) and ast.dump(key) == ast.dump(target.slice) and self.default == "0":
                 return self.added(target, ast.Add(), amount)
-        return ast.Expr(self.at("set", target.slice, value=self.visit(value)))
+        return ast.Expr(self.at("set", target.slice, value=self.value(value)))
 
     def added(self, target: ast.Subscript, op: ast.operator, amount: ast.expr) -> ast.stmt:
         role = self.sum_role(op, amount)
