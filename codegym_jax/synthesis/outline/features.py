@@ -15,7 +15,7 @@ MAX_TINY_CALLS = 12  # of a task that a tiny policy may meet, `Done` included
 MAX_TINY_SCALAR = 3  # characters of JSON, quotes apart; true, false and null are always short
 MAX_TINY_LIST = 0  # items of a list or an object, so `Observe` has nothing visible to show either
 SHORT_CALLS = 8  # of a task short enough to demonstrate
-MIN_TINY_TASKS = 6  # an environment with fewer in its sample is not judged
+MIN_TINY_TASKS = 4  # an environment with fewer in its sample is not judged
 BANDS = ((3, 9), (10, 40), (41, 256))
 """Oracle calls, `Done` included, of easy, medium and hard tasks."""
 BAND_SHARES = (0.25, 0.5, 0.25)
