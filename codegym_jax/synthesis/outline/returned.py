@@ -18,11 +18,11 @@ def unwrap(function: ast.FunctionDef, key: str) -> None:
         value = _value(node, key)
         dropped |= _loaded(node)
         node.value = value
-    unread = dropped - _loaded(function)
+    unread = dropped - _needed(function) - _still_changed(function)
     while unread:
         parts = _Unread(unread)
         function.body = [kept for node in function.body if (kept := parts.visit(node)) is not None]
-        unread = parts.loaded - _loaded(function)
+        unread = parts.loaded - _needed(function) - _still_changed(function)
     function.body = function.body or [ast.Pass()]
 
 
@@ -51,6 +51,32 @@ def _loaded(node: ast.AST) -> set[str]:
     return {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
 
 
+def _needed(function: ast.FunctionDef) -> set[str]:
+    """Names that are read for something else than their own next value."""
+    found = set()
+    waiting: list[tuple[ast.AST, str]] = [(node, "") for node in function.body]
+    while waiting:
+        node, target = waiting.pop()
+        match node:
+            case ast.Name(id=name, ctx=ast.Load()) if name != target:
+                found.add(name)
+            case ast.Assign(targets=[ast.Name(id=name)]):
+                target = name
+        waiting += [(child, target) for child in ast.iter_child_nodes(node)]
+    return found
+
+
+def _still_changed(function: ast.FunctionDef) -> set[str]:
+    """Names that are added to by expressions that have to be evaluated."""
+    return {
+        node.target.id
+        for node in ast.walk(function)
+        if isinstance(node, ast.AugAssign)
+        and isinstance(node.target, ast.Name)
+        and not is_effectless(node.value)
+    }
+
+
 class _Unread(ast.NodeTransformer):
     """Drops assignments to names that nothing reads."""
 
@@ -63,6 +89,22 @@ class _Unread(ast.NodeTransformer):
             case [ast.Name(id=name)] if name in self.unread and is_effectless(node.value):
                 self.loaded |= _loaded(node.value)
                 return None
+        return node
+
+    def visit_AugAssign(self, node: ast.AugAssign) -> ast.AST | None:
+        match node:
+            case ast.AugAssign(target=ast.Name(id=name), value=value) if name in self.unread:
+                self.loaded |= _loaded(value)
+                return None
+        return node
+
+    def visit_If(self, node: ast.If) -> ast.AST | None:
+        self.generic_visit(node)
+        if all(isinstance(part, ast.Pass) for part in [*node.body, *node.orelse]) and is_effectless(
+            node.test
+        ):
+            self.loaded |= _loaded(node.test)
+            return None
         return node
 
     def generic_visit(self, node: ast.AST) -> ast.AST:

@@ -94,9 +94,11 @@ class _Needless(ast.NodeTransformer):
 
     def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt] | None:
         self.generic_visit(node)
-        if self.tries or not _only_raises(node.body) or not is_effectless(node.test):
+        if self.tries or not is_effectless(node.test):
             return node
-        return node.orelse or None
+        if _only_raises(node.body):
+            return node.orelse or None
+        return node.body if node.orelse and _only_raises(node.orelse) else node
 
 
 def _only_raises(body: list[ast.stmt]) -> bool:
