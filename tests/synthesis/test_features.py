@@ -100,7 +100,7 @@ def candidate(**changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "change",
     [
-        {"tasks": 5}, {"native_operations": 5}, {"computed_share": 0.03}, {"answer_kind": "computed"},
+        {"tasks": 3}, {"native_operations": 5}, {"computed_share": 0.03}, {"answer_kind": "computed"},
         {"tools": 9}, {"answers": 1}, {"oracle_calls": [9] * 20}, {"top_answer_share": 0.9}, {"sequences": 2},
     ],
     ids=str,
