@@ -20,7 +20,6 @@ MATH = {
     "perm", "atan", "asin", "acos", "lcm", "isqrt", "fmod", "trunc", "isclose", "prod", "copysign",
 }  # fmt: skip
 MATH_CONSTANTS = {"pi", "e", "tau"}
-CONVERSIONS = {"int", "str", "float", "bool", "len"}
 MAX_OPERANDS = 4
 _REDUCERS = {"sum", "min", "max", "sorted", "any", "all", "len", "list", "tuple"}
 _ITERABLES = {"set", "reversed", "zip", "range", "enumerate", "list", "tuple"}
@@ -175,7 +174,7 @@ class Extraction:
             case ast.Name(id="len") if self._lengths and not lazy and not _reads(node, bound):
                 return self._operand(node, lazy, bound)
             case ast.Name(id=name):
-                self.operations += name not in CONVERSIONS
+                self.operations += name != "len"
             case ast.Attribute(value=ast.Name(id="math"), attr=name):
                 self.operations += 1
             case ast.Attribute(value=value, attr=name):
