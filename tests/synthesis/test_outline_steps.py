@@ -220,7 +220,7 @@ def f(items):
     "source",
     [
         "class A:\n    def f(self):\n        self.x = 1\ndef f():\n    return A().f()\n",
-        "class A:\n    def __len__(self):\n        pass\n    def f(self):\n        pass\ndef f():\n    return A().f()\n",
+        "class A:\n    def __len__(self):\n        return 1\ndef f():\n    return len(A())\n",
         "class A(B):\n    def f(self):\n        return 1\ndef f():\n    return A().f()\n",
         "class A:\n    def f(self):\n        return 1\ndef f():\n    a = A()\n    return [a]\n",
         "class A:\n    def f(self):\n        return self\ndef f():\n    return A().f()\n",

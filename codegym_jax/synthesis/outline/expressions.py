@@ -122,12 +122,13 @@ class Extraction:
                 return ast.BoolOp(op, parts)
             case ast.IfExp(test=test, body=body, orelse=orelse):
                 self.operations += 1
-                test = self._visit(test, lazy, bound)
-                return ast.IfExp(test, self._visit(body, True, bound), self._visit(orelse, True, bound))
+                parts = [self._visit(test, lazy, bound)]
+                parts += [self._visit(part, True, bound) for part in (body, orelse)]
+                return ast.IfExp(*parts)
             case ast.Compare(left=left, ops=ops, comparators=others) if not is_identity(node):
                 self.operations += 1
-                choices = [self._choices(other, lazy, bound) for other in others]
-                return ast.Compare(self._visit(left, lazy, bound), ops, choices)
+                left = self._visit(left, lazy, bound)
+                return ast.Compare(left, ops, [self._choices(other, lazy, bound) for other in others])
             case ast.Compare(
                 left=ast.Name() as left, ops=[ast.Is() | ast.IsNot()], comparators=[ast.Constant()]
             ):
@@ -135,13 +136,14 @@ class Extraction:
             case ast.Subscript(value=value, slice=ast.Slice() as part, ctx=ast.Load()):
                 bounds = [part.lower, part.upper, part.step]
                 self.operations += any(bounds)
+                value = self._visit(value, lazy, bound)
                 visited = [b if b is None else self._visit(b, lazy, bound) for b in bounds]
-                return ast.Subscript(self._visit(value, lazy, bound), ast.Slice(*visited), ast.Load())
+                return ast.Subscript(value, ast.Slice(*visited), ast.Load())
             case ast.Subscript(value=value, slice=index, ctx=ast.Load()) if _reads(node, bound) or (
                 isinstance(value, ast.Call) and self._is_pure(value)
             ):
-                index = self._visit(index, lazy, bound)
-                return ast.Subscript(self._visit(value, lazy, bound), index, ast.Load())
+                value = self._visit(value, lazy, bound)
+                return ast.Subscript(value, self._visit(index, lazy, bound), ast.Load())
             case ast.Call() if self._is_pure(node):
                 return self._call(node, lazy, bound)
         return self._operand(node, lazy, bound)

@@ -131,6 +131,8 @@ def of_constant(value: object) -> str:
         return pascal(value) if re.fullmatch(r"[0-9A-Za-z_ ]{1,12}", value) else "Constant"
     if value is None or isinstance(value, bool):
         return str(value)
+    if value == 1e308:
+        return "Infinity"
     if isinstance(value, (int, float)) and len(str(value)) <= 8:
         return str(value).replace("-", "Minus").replace(".", "Point").replace("+", "")
     return "Constant"
