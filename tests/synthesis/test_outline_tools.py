@@ -38,6 +38,7 @@ def taken_apart(source: str) -> tuple[str, list[str]] | None:
         ("sum(v * w for v, w in zip(x, y))", "sum((v * w for v, w in zip(a, b)))", ["x", "y"]),
         ("any(v > y for v in x if v != 3)", "any((v > b for v in a if v != 3))", ["x", "y"]),
         ("len(set(x)) == 2", "len(set(a)) == 2", ["x"]),
+        ("set(x) <= set(y)", "set(a) <= set(b)", ["x", "y"]),
         ("x[i:i + 3]", "a[b:b + 3]", ["x", "i"]),
         ("x[::-1]", "a[::-1]", ["x"]),
         ("x.split(',')[0].strip()", "a.split(',')[0].strip()", ["x"]),
@@ -217,6 +218,19 @@ def main_solution(text):
     assert tools["GetTextWord"] == "self.inputs['text'].split()[index]"
     assert tools["GetTextWordCount"] == "len(self.inputs['text'].split())"
     assert "GetTextChar" not in tools
+
+
+def test_a_hidden_text_changes_case_letter_by_letter():
+    source = """
+def main_solution(text):
+    changed = text.upper()
+    return changed + '!' * (len(changed) // 3)
+"""
+    result = made(source, "text")
+    _, log = play(result, {"text": "ab c"})
+    assert [arguments for name, arguments, _ in log if name == "UpperOfTextChar"] == [
+        {"text_char": letter} for letter in "ab c"
+    ]
 
 
 def test_values_of_a_dict_are_added_to_by_a_tool():

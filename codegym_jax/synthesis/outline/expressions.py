@@ -127,7 +127,7 @@ class Extraction:
                 return ast.IfExp(*parts)
             case ast.Compare(left=left, ops=ops, comparators=others) if not is_identity(node):
                 self.operations += 1
-                left = self._visit(left, lazy, bound)
+                left = self._choices(left, lazy, bound)
                 return ast.Compare(left, ops, [self._choices(other, lazy, bound) for other in others])
             case ast.Compare(
                 left=ast.Name() as left, ops=[ast.Is() | ast.IsNot()], comparators=[ast.Constant()]
@@ -260,6 +260,9 @@ class Extraction:
             isinstance(n, ast.Constant) for n in node.elts
         ):
             return node
+        match node:
+            case ast.Call(func=ast.Name(id="set"), args=[_], keywords=[]):
+                return self._iterable(node, lazy, bound)
         return self._visit(node, lazy, bound)
 
 

@@ -365,6 +365,14 @@ class _Loops:
                 item = self.fresh(f"{name}_item")
                 test = ast.Compare(_load(item), [ast.Eq()], [wanted])
                 return self.accumulate("sum", _generator(test, item, _load(name)), target)
+            case ast.Call(
+                func=ast.Attribute(value=ast.Name(id=name), attr="lower" | "upper" | "swapcase" as method),
+                args=[],
+            ) if name in self.hidden:
+                item = self.fresh(f"{name}_char")
+                changed = ast.Call(ast.Attribute(_load(item), method, ast.Load()), [], [])
+                items = self.collect(_generator(changed, item, _load(name)), None)
+                return ast.Call(ast.Attribute(ast.Constant(""), "join", ast.Load()), [items], [])
         return None
 
     def isolated(self, generator: _Comprehension) -> _Comprehension:
