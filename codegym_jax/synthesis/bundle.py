@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 PACKAGE = "codegym_jax.synthesis.outline"
 MODULES = (
-    "values", "names", "english", "tools", "expressions", "branches", "simplify", "access", "copies",
-    "scalars", "returned", "classes", "identities", "normalize", "reading", "rewrite", "problem",
-    "features", "inputs", "state_words", "state_base", "state_lists", "state_maps", "state_numbers",
-    "state", "trace", "emit", "guest",
+    "values", "names", "english", "tools", "scopes", "expressions", "branches", "simplify", "access",
+    "copies", "scalars", "returned", "classes", "identities", "loops", "normalize", "reading", "rewrite",
+    "problem", "features", "inputs", "state_words", "state_base", "state_lists", "state_maps",
+    "state_numbers", "state", "trace", "emit", "guest",
 )  # fmt: skip
 
 _LOADER = """

@@ -14,8 +14,9 @@ from codegym_jax.synthesis.outline.classes import free_methods
 from codegym_jax.synthesis.outline.copies import inline_copies
 from codegym_jax.synthesis.outline.expressions import Extraction
 from codegym_jax.synthesis.outline.identities import without_identities
-from codegym_jax.synthesis.outline.normalize import bound_names, clean, functions, loaded_names, normalize
+from codegym_jax.synthesis.outline.normalize import clean, normalize
 from codegym_jax.synthesis.outline.returned import returns_key, unwrap
+from codegym_jax.synthesis.outline.scopes import bound_names, functions, loaded_names
 from codegym_jax.synthesis.outline.simplify import without_unused_imports
 
 

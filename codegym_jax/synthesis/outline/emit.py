@@ -11,8 +11,8 @@ import textwrap
 from typing import Any
 
 from codegym_jax.synthesis.outline import names, values
-from codegym_jax.synthesis.outline.normalize import functions, loaded_names
 from codegym_jax.synthesis.outline.problem import Problem
+from codegym_jax.synthesis.outline.scopes import functions, loaded_names
 from codegym_jax.synthesis.outline.tools import Tool
 from codegym_jax.synthesis.outline.trace import Call, Outline, Trace
 

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 from codegym_jax.synthesis.outline import features, inputs, names, values
 from codegym_jax.synthesis.outline.access import hidden_parameters
 from codegym_jax.synthesis.outline.emit import environment
-from codegym_jax.synthesis.outline.normalize import functions
 from codegym_jax.synthesis.outline.problem import Inputs, Problem
+from codegym_jax.synthesis.outline.scopes import functions
 from codegym_jax.synthesis.outline.trace import Call, Outline, Sample, Strategy, Trace, Unusable, outline
 
 _Item = TypeVar("_Item")

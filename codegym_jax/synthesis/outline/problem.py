@@ -8,8 +8,9 @@ import re
 from typing import Any
 
 from codegym_jax.synthesis.outline import scalars, values
-from codegym_jax.synthesis.outline.normalize import clean, functions, normalize
+from codegym_jax.synthesis.outline.normalize import clean, normalize
 from codegym_jax.synthesis.outline.returned import returns_key
+from codegym_jax.synthesis.outline.scopes import functions
 from codegym_jax.synthesis.outline.simplify import without_unused_imports
 
 Inputs = dict[str, Any]

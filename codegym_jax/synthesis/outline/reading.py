@@ -6,7 +6,7 @@ from typing import TypeGuard
 
 from codegym_jax.synthesis.outline import names
 from codegym_jax.synthesis.outline.access import SLICE_ITEMS, Access, call, is_split
-from codegym_jax.synthesis.outline.normalize import bound_names, functions, loaded_names
+from codegym_jax.synthesis.outline.scopes import bound_names, functions, loaded_names
 
 _Loop = tuple[ast.expr, ast.expr, list[ast.stmt]]  # target, iterable, first statements of the body
 

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import TypeGuard
 
 from codegym_jax.synthesis.outline import names
-from codegym_jax.synthesis.outline.normalize import bound_names, functions, loaded_names
+from codegym_jax.synthesis.outline.scopes import bound_names, functions, loaded_names
 from codegym_jax.synthesis.outline.state_base import changed_in_place, is_scalar
 from codegym_jax.synthesis.outline.state_lists import Lists, elements_of, filled
 from codegym_jax.synthesis.outline.state_maps import Mappings, Sets

@@ -10,7 +10,7 @@ import copy
 from typing import TypeGuard
 
 from codegym_jax.synthesis.outline import names
-from codegym_jax.synthesis.outline.normalize import bound_names, loaded_names
+from codegym_jax.synthesis.outline.scopes import bound_names, loaded_names
 from codegym_jax.synthesis.outline.state_words import Form, Local, NotState
 
 READERS = {

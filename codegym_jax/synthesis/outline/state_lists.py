@@ -4,7 +4,7 @@ import ast
 from typing import TypeGuard
 
 from codegym_jax.synthesis.outline import names
-from codegym_jax.synthesis.outline.normalize import loaded_names
+from codegym_jax.synthesis.outline.scopes import loaded_names
 from codegym_jax.synthesis.outline.state_base import Container, Loop, is_scalar, load
 from codegym_jax.synthesis.outline.state_words import Local, NotState, of_list
 

@@ -3,7 +3,7 @@
 import ast
 
 from codegym_jax.synthesis.outline import names
-from codegym_jax.synthesis.outline.normalize import bound_names
+from codegym_jax.synthesis.outline.scopes import bound_names
 from codegym_jax.synthesis.outline.state_base import Container, Loop, is_scalar, load
 from codegym_jax.synthesis.outline.state_words import MAPPING, SET, Local, NotState
 

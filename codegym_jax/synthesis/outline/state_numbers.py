@@ -2,7 +2,7 @@
 
 import ast
 
-from codegym_jax.synthesis.outline.normalize import loaded_names
+from codegym_jax.synthesis.outline.scopes import loaded_names
 from codegym_jax.synthesis.outline.state_base import Rewriter, is_scalar
 from codegym_jax.synthesis.outline.state_words import NUMBER, NotState
 

@@ -16,10 +16,10 @@ from typing import Any
 from codegym_jax.synthesis.outline import values
 from codegym_jax.synthesis.outline.access import Access
 from codegym_jax.synthesis.outline.identities import without_identities
-from codegym_jax.synthesis.outline.normalize import bound_names, functions
 from codegym_jax.synthesis.outline.problem import Inputs, Problem
 from codegym_jax.synthesis.outline.reading import Reading
 from codegym_jax.synthesis.outline.rewrite import Outliner
+from codegym_jax.synthesis.outline.scopes import bound_names, functions
 from codegym_jax.synthesis.outline.state import State
 
 MAX_CALLS = 600  # of one solver run while tracing; more is given up
