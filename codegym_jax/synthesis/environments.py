@@ -23,7 +23,7 @@ from codegym_jax.synthesis.funnel import Refusal
 from codegym_jax.synthesis.outline import features
 from codegym_jax.synthesis.problems import Problem
 
-SYNTHESIS_LIMITS = SandboxConfig(fuel_per_call=60_000_000_000, memory_bytes=128 * 2**20)
+SYNTHESIS_LIMITS = SandboxConfig(fuel_per_call=30_000_000_000, memory_bytes=128 * 2**20)
 """Of one run of the outliner; a problem that needs more is given up, wherever it runs."""
 MIN_TASKS = 10
 

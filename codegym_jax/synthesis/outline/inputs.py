@@ -8,6 +8,7 @@ import contextlib
 import copy
 import inspect
 import random
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -15,6 +16,8 @@ from codegym_jax.synthesis.outline import values
 from codegym_jax.synthesis.outline.problem import Inputs, Problem
 
 MAX_INPUT_CHARS = 4_000
+MAX_LINES = 100_000  # of Python that a solution may execute on one input
+MAX_LONG_RUNS = 12  # inputs beyond that before no more are tried
 MAX_LIST = 10  # items of a list that was varied
 MAX_GROWN = 24  # items of a list, or characters of a text, that was made from two
 MAX_TEXT = 14  # characters of a text that was varied
@@ -60,17 +63,50 @@ def answered(problem: Problem, candidates: Iterable[Inputs], seen: set[str]) -> 
       candidates: an iterable of inputs.
       seen: texts of the inputs met so far; grows.
     """
+    long_runs = 0
     for inputs in candidates:
         text = values.to_json(inputs)
         if text in seen or len(text) > MAX_INPUT_CHARS:
             continue
         seen.add(text)
         try:
-            answer = problem.answer(inputs)
+            with _line_limit(MAX_LINES):
+                answer = problem.answer(inputs)
             if values.same(answer, problem.answer(inputs)):
                 yield inputs, answer
+        except _RunsLong:
+            long_runs += 1
+            if long_runs == MAX_LONG_RUNS:
+                return
         except Exception:  # the reference may fail in any way on an input that it was not written for
             continue
+
+
+class _RunsLong(BaseException):
+    """A run executes more lines than allowed; no `except Exception` of a solution swallows it."""
+
+
+@contextlib.contextmanager
+def _line_limit(count: int) -> Iterator[None]:
+    """Runs the block until it has executed `count` lines of Python.
+
+    Raises:
+      _RunsLong: when it does not end by then.
+    """
+    left = count
+
+    def trace(frame: object, event: str, argument: object) -> Any:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise _RunsLong
+        return trace
+
+    sys.settrace(trace)
+    try:
+        yield
+    finally:
+        sys.settrace(None)
 
 
 def varied(base: list[Inputs], source: random.Random, count: int) -> Iterator[Inputs]:
