@@ -408,26 +408,27 @@ def shortcuts(result: Outline, traces: list[Trace]) -> set[str]:
     """Tools that hand over the final answer: called once in most tasks, with the answer as the result.
 
     A last step that needs what a chain of other calls worked out is no shortcut, nor is reading what
-    several calls have put into the state.
+    repeated calls have put into the state.
     """
     hits = {}
     for sample, log in traces:
         counts = {}
         for call in log:
             counts[call.tool] = counts.get(call.tool, 0) + 1
-        worked_out, changes = set(), {}
+        worked_out, built_up = set(), set()
         for call in log:
             if call.tool not in result.sites:
                 continue  # reading an item; reading a slice may be everything
             local = next(iter(result.sites[call.tool]))
-            built_up = changes.get(local, 0) > 1
-            changes[local] = changes.get(local, 0) + (call.tool in result.changing)
+            is_built_up = local in built_up
+            if call.tool in result.changing and counts[call.tool] > 1:
+                built_up.add(local)
             seen = hits.setdefault(call.tool, [0, 0])
             seen[0] += 1
             arguments = {values.to_json(value) for value in call.arguments.values()}
             if (
                 counts[call.tool] == 1
-                and not built_up
+                and not is_built_up
                 and not (arguments & worked_out)
                 and _is_answer(call.result, sample.answer)
             ):
