@@ -8,18 +8,23 @@ import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from codegym_jax.config import DataConfig, SandboxConfig
+from codegym_jax.config import DataConfig, RunConfig, SandboxConfig, SftConfig
 from codegym_jax.data.task_set import TaskSet
 from codegym_jax.envs.check import replay
 from codegym_jax.envs.codegym_format import read_rows
 from codegym_jax.envs.sandbox import Sandbox
+from codegym_jax.pipelines.experiment import prepare
+from codegym_jax.pipelines.sft import demonstrations, run_sft
 from codegym_jax.pipelines.synth_llm import LlmResult, synthesize_with_llm
+from codegym_jax.pipelines.workbench import Workbench
 from codegym_jax.records import Rejection
 from codegym_jax.synthesis.llm.settings import BudgetConfig, EndpointConfig, LlmConfig
 from codegym_jax.synthesis.problems import ProblemError
+from codegym_jax.trainer.state import params_hash
 from tests.synthesis.llm.loopback import Asked, Fail, Say, serving
 from tests.synthesis.llm.writer import BAD_SOLVERS, CASES, problem, write
 
@@ -31,7 +36,7 @@ def config(url: str, budget: BudgetConfig | None = None, **changes) -> LlmConfig
     endpoint = EndpointConfig(
         base_url=url, model="writer", concurrency=4, first_wait_s=0.002, longest_wait_s=0.01, timeout_s=30.0
     )
-    defaults = {"max_tokens": 3_000, "workers": 1}
+    defaults: dict[str, Any] = {"max_tokens": 3_000, "workers": 1}
     return LlmConfig(endpoint=endpoint, budget=budget or BudgetConfig(), **(defaults | changes))
 
 
@@ -80,7 +85,7 @@ def some(some_folder: Path) -> bytes:
 def test_the_funnel_counts_each_thing_once_with_its_reason(whole: tuple[LlmResult, Path]):
     result, folder = whole
     rows = {row["stage"]: row for row in result.funnel.rows()}
-    assert rows["environments"]["entered"] == len(CASES) == 23
+    assert rows["environments"]["entered"] == len(CASES) == 27
     assert rows["environments"]["left"] == {
         "does_not_load": 2,  # raises, exits
         "bad_class_name": 1,
@@ -95,7 +100,7 @@ def test_the_funnel_counts_each_thing_once_with_its_reason(whole: tuple[LlmResul
         "truncated": 1,
         "undocumented_tool": 1,
     }
-    assert rows["test batches"]["entered"] == 20
+    assert rows["test batches"]["entered"] == 28
     assert rows["test batches"]["left"] == {"truncated": 1}
     assert rows["tests"]["left"] == {
         "disagrees_with_solution": 30,
@@ -105,16 +110,21 @@ def test_the_funnel_counts_each_thing_once_with_its_reason(whole: tuple[LlmResul
         "bad_config_keys": 1,
         "duplicate": 3,  # the same line twice in each batch, and a bad one's twin in the other
     }
-    assert rows["tested environments"]["entered"] == 10
+    assert rows["tested environments"]["entered"] == 14
     assert rows["tested environments"]["left"] == {"few_tests": 4, "constant_answers": 1}
-    assert rows["solvers"]["entered"] == 50
+    assert rows["solvers"]["entered"] == 90
     assert rows["solvers"]["left"] == {name: 1 for name in BAD_SOLVERS} | {"wrong_answer": 11}
-    assert rows["solved environments"]["entered"] == 5
-    assert rows["solved environments"]["left"] == {"no_solver_passes": 1}
     assert rows["tasks"]["left"] == {"any_answer_wins": 30}
-    assert rows["accepted environments"]["entered"] == 4
-    assert rows["accepted environments"]["left"] == {"no_tasks": 1}
-    assert result.environments == 3 and result.tasks == rows["tasks"]["passed"] == 75
+    assert rows["solved environments"]["entered"] == 9
+    assert rows["solved environments"]["left"] == {"no_solver_passes": 1, "no_tasks": 1}
+    assert (rows["determinism"]["entered"], rows["determinism"]["left"]) == (7, {"depends_on_set_order": 1})
+    assert rows["shortcut"]["entered"] == 6
+    assert rows["shortcut"]["left"] == {"observe_reveals_hidden": 1, "single_call_answers": 1}
+    assert (rows["near duplicate"]["entered"], rows["near duplicate"]["left"]) == (4, {"near_duplicate": 1})
+    assert rows["task set"]["entered"] == rows["tasks"]["passed"] == 195
+    assert rows["task set"]["left"] == {"environment_refused": 90, "near_duplicate": 30}
+    assert result.environments == rows["near duplicate"]["passed"] == 3
+    assert result.tasks == rows["task set"]["passed"] == 75
     assert result.unfinished == 0 and result.stopped_because == ""
     assert json.loads((folder / "store" / "funnel.json").read_text()) == result.funnel.rows()
 
@@ -124,8 +134,19 @@ def test_every_rejection_is_on_record(whole: tuple[LlmResult, Path]):
     lines = (folder / "store" / "rejections.jsonl").read_text().splitlines()
     recorded = [Rejection(**json.loads(line)) for line in lines]
     assert recorded == list(result.rejections)
-    counted = sum(sum(row["left"].values()) for row in result.funnel.rows())
+    counted = sum(sum(row["left"].values()) for row in result.funnel.rows() if row["stage"] != "task set")
     assert len(recorded) == counted and all(rejection.subject for rejection in recorded)
+    subjects = {one.reason: one.subject for one in recorded}
+    assert subjects["observe_reveals_hidden"] == "Own_shows_all__WarmSpellEnv"
+    assert subjects["single_call_answers"] == "Own_tells__WarmSpellEnv"
+    assert subjects["depends_on_set_order"].startswith("codegym_v1@Own_set_order__WarmSpellEnv@")
+    assert [one for one in recorded if one.reason == "near_duplicate"] == [
+        Rejection(
+            reason="near_duplicate",
+            detail="of Own_good__WarmSpellEnv",
+            subject="Own_twin__WarmSpellEnv",
+        )
+    ]
 
 
 def test_what_was_accepted_is_a_task_set_that_replays(whole: tuple[LlmResult, Path]):
@@ -157,6 +178,33 @@ def test_the_oracle_is_the_solver_that_saw_no_source(whole: tuple[LlmResult, Pat
     assert features["tests"] == {"easy": 10, "hard": 10, "medium": 10}
     assert task_set.features["Own_unchecked__WarmSpellEnv"]["answers_unchecked"] == 30
     assert task_set.features["Own_good__WarmSpellEnv"]["answers_unchecked"] == 0
+
+
+@pytest.fixture(scope="module")
+def training(
+    whole: tuple[LlmResult, Path], tiny_config: RunConfig, tmp_path_factory: pytest.TempPathFactory
+) -> Workbench:
+    """A run on the task set, which `data.task_set` names."""
+    folder = tmp_path_factory.mktemp("training")
+    config = replace(
+        tiny_config,
+        data=replace(tiny_config.data, task_set=str(whole[1] / "task_set")),
+        sft=SftConfig(
+            demonstrations_per_environment=2, max_demonstration_calls=14, steps=2, rows=8, warmup_steps=1
+        ),
+    )
+    return prepare(config, folder / "run", folder / "cache")
+
+
+def test_the_task_set_can_be_trained_on(whole: tuple[LlmResult, Path], training: Workbench):
+    assert training.task_set.digest == TaskSet.open(whole[1] / "task_set").digest
+    assert not training.cache.exists()
+    assert training.tasks("train") and demonstrations(training)
+
+
+@pytest.mark.slow
+def test_a_policy_is_trained_on_the_task_set(training: Workbench):
+    assert len(params_hash(run_sft(training))) == 64
 
 
 FAULTS = (Fail(429, headers={"Retry-After": "0.01"}), Fail(500), Fail(), Fail(200, body='{"choices": ['))

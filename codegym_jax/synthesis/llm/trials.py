@@ -1,90 +1,35 @@
-"""What the model wrote, put to the test in guests; what takes a bench runs in worker processes."""
+"""Environments and solvers that the model wrote, put to the test in guests, in worker processes."""
 
-import functools
 import json
-import math
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field, replace
 
-from codegym_jax.config import SandboxConfig
 from codegym_jax.envs.action import DONE
 from codegym_jax.envs.check import verify_task
 from codegym_jax.envs.env import Env, EnvError
-from codegym_jax.envs.guest import GuestError, GuestTrap
-from codegym_jax.envs.sandbox import Sandbox
-from codegym_jax.records import CallError, EnvSpec, Rejection, Task
+from codegym_jax.records import EnvSpec, Rejection, Task
+from codegym_jax.synthesis.filters import similar
+from codegym_jax.synthesis.filters.shortcuts import shortcut
+from codegym_jax.synthesis.llm.answers import Test, Tested, answer
+from codegym_jax.synthesis.llm.bench import Bench
 from codegym_jax.synthesis.llm.drafts import Draft
 from codegym_jax.synthesis.llm.reading import Config
-from codegym_jax.synthesis.llm.settings import LlmConfig
-from codegym_jax.synthesis.llm.source import signature_of
 
-_RELATIVE_TOLERANCE = 1e-6
 _DEFAULT_CONFIG = "{}"
-_SOLUTION = """
-import json
-
-def call(argument):
-    given = json.loads(argument)
-    module = {"__name__": "solution"}
-    try:
-        exec(compile(given["source"], "<solution>", "exec"), module)
-        function = module[given["entry"]]
-    except Exception as error:
-        return json.dumps({"cannot": f"{type(error).__name__}: {error}"[:200]})
-    result = function(**given["config"])
-    try:
-        return json.dumps({"answer": result})
-    except (TypeError, ValueError) as error:
-        return json.dumps({"cannot": str(error)[:200]})
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Bench:
-    """What every trial needs."""
-
-    limits: SandboxConfig
-    cache_dir: Path | None
-    config: LlmConfig
-
-    @property
-    def sandbox(self) -> Sandbox:
-        """One per process."""
-        return _sandbox(self.limits, self.cache_dir)
-
-
-@functools.cache
-def _sandbox(limits: SandboxConfig, cache_dir: Path | None) -> Sandbox:
-    return Sandbox(limits, cache_dir)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Test:
-    """A config with its answer."""
+class Verified:
+    """What configs are good for with an oracle."""
 
-    __test__ = False  # no test of pytest's
-
-    config: Config
-    answer_json: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tested:
-    """The configs of an environment that have an answer."""
-
-    draft: Draft
-    tests: tuple[Test, ...]
-    rejections: tuple[Rejection, ...]
-    unchecked: int
-    """How many of the answers the problem's own solution could not be asked about."""
+    tasks: tuple[Task, ...] = ()
+    rejections: tuple[Rejection, ...] = ()
+    """Of configs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Solved:
-    """The candidates' fates, and what the first that passed every test was good for."""
+    """The candidates' fates, and what the first good one of them was good for."""
 
     spec: EnvSpec | None
     """With its oracle; None when no candidate passed."""
@@ -92,8 +37,13 @@ class Solved:
     """Candidates that passed every test."""
     rejections: tuple[Rejection, ...]
     """Of candidates."""
-    tasks: tuple[Task, ...] = ()
-    task_rejections: tuple[Rejection, ...] = ()
+    verified: Verified = field(default_factory=Verified)
+    unstable: Rejection | None = None
+    """Why its tasks cannot be relied upon."""
+    short: Rejection | None = None
+    """Why its tasks can be solved without solving them."""
+    signature: similar.Signature = field(default_factory=dict)
+    """By which it is compared with others; empty where it was refused."""
 
 
 def load(bench: Bench, draft: Draft) -> Draft | Rejection:
@@ -105,128 +55,51 @@ def load(bench: Bench, draft: Draft) -> Draft | Rejection:
     return draft
 
 
-def answer(bench: Bench, item: tuple[Draft, Sequence[Config]]) -> Tested:
-    """Finds the answer of every config, and asks the problem's own solution for it too where that runs."""
-    draft, configs = item
-    signature = signature_of(draft.problem)
-    tests, rejections, unchecked = [], [], 0
-    for config in configs:
-        subject = f"{draft.spec.env_id}@{config.config_json}"
-        try:
-            if signature and not signature.takes(set(json.loads(config.config_json))):
-                wanted = ", ".join(signature.names)
-                raise EnvError("bad_config_keys", f"the solution takes {wanted}")
-            answer_json = _answer(bench, draft.spec, config.config_json)
-            if len(answer_json) > bench.config.max_answer_chars:
-                raise EnvError("answer_too_long", f"{len(answer_json)} characters")
-            expected = _solution_answer(bench, draft, config.config_json) if signature else None
-            if expected is None:
-                unchecked += 1
-            elif not same(json.loads(expected), json.loads(answer_json)):
-                detail = f"the solution answers {expected[:200]}, the environment {answer_json}"
-                raise EnvError("disagrees_with_solution", detail)
-            tests.append(Test(config=config, answer_json=answer_json))
-        except EnvError as error:
-            rejections.append(Rejection(reason=error.reason, detail=error.detail, subject=subject))
-    return Tested(draft=draft, tests=tuple(tests), rejections=tuple(rejections), unchecked=unchecked)
-
-
 def solve(bench: Bench, item: tuple[Tested, Sequence[EnvSpec | Rejection]]) -> Solved:
-    """Has every candidate play every test; the first that passes all becomes the oracle of the tasks."""
+    """Has every candidate play every test, makes tasks of the tests, and filters the environment.
+
+    The first candidate that passes all tests and whose calls hang on no chance becomes the oracle.
+    """
     tested, candidates = item
-    fates = [
-        one if isinstance(one, Rejection) else _first_failure(bench, one, tested.tests) for one in candidates
-    ]
-    passing = [one for one, fate in zip(candidates, fates, strict=True) if fate is None]
-    rejections = tuple(fate for fate in fates if fate is not None)
-    if not passing:
-        return Solved(spec=None, passed=0, rejections=rejections)
-    spec = passing[0]
-    assert isinstance(spec, EnvSpec)
-    tasks, refused = _verified(bench, spec, tested.tests, bench.config.max_oracle_calls)
-    return Solved(spec=spec, passed=len(passing), rejections=rejections, tasks=tasks, task_rejections=refused)
+    passing: list[EnvSpec] = []
+    rejections: list[Rejection] = []
+    for one in candidates:
+        fate = one if isinstance(one, Rejection) else _first_failure(bench, one, tested.tests)
+        if fate is not None:
+            rejections.append(fate)
+        elif isinstance(one, EnvSpec):
+            passing.append(one)
+    solved = Solved(spec=None, passed=len(passing), rejections=tuple(rejections))
+    for spec in passing:
+        verified = _verified(bench, spec, tested.tests, bench.config.max_oracle_calls)
+        unstable = bench.determinism.unstable(spec, verified.tasks)
+        solved = replace(solved, spec=spec, verified=verified, unstable=unstable)
+        if unstable is None:
+            return _compared(bench, solved, spec)
+    return solved
 
 
-def harden(bench: Bench, item: tuple[Draft, EnvSpec, Sequence[Config]]) -> Solved:
-    """Tasks of hard configs, for an environment that has its oracle."""
-    draft, spec, configs = item
-    tested = answer(bench, (draft, configs))
-    tasks, refused = _verified(bench, spec, tested.tests, bench.config.max_hard_oracle_calls)
-    return Solved(
-        spec=spec, passed=1, rejections=(), tasks=tasks, task_rejections=(*tested.rejections, *refused)
+def _compared(bench: Bench, solved: Solved, spec: EnvSpec) -> Solved:
+    """With what its tasks show: a shortcut, or what it is compared with others by."""
+    tasks = solved.verified.tasks
+    if not tasks:
+        return solved
+    short = shortcut(bench.sandbox, spec, tasks)
+    return (
+        replace(solved, short=short) if short else replace(solved, signature=similar.signature(spec, tasks))
     )
 
 
-def fault_of_tests(config: LlmConfig, tested: Tested, written: int) -> Rejection | None:
-    """Why an environment's tests are too few or too alike to trust it.
-
-    Args:
-      written: configs that the model wrote, the refused ones included.
-    """
-    kept = len(tested.tests)
-    subject = tested.draft.spec.env_id
-    if kept < config.min_tests or kept < config.min_test_share * written:
-        causes = Counter(rejection.reason for rejection in tested.rejections).most_common(2)
-        detail = f"{kept} of {written} tests survive; " + ", ".join(f"{n} {reason}" for reason, n in causes)
-        return Rejection(reason="few_tests", detail=detail, subject=subject)
-    commonest, count = Counter(test.answer_json for test in tested.tests).most_common(1)[0]
-    if count > config.max_answer_share * kept:
-        detail = f"{commonest} answers {count} of {kept} configs"
-        return Rejection(reason="constant_answers", detail=detail, subject=subject)
-    return None
-
-
-def same(expected: Any, given: Any) -> bool:
-    """Whether two JSON values say the same: numbers but for rounding, everything else exactly."""
-    if isinstance(expected, bool) or isinstance(given, bool):
-        return expected is given
-    if isinstance(expected, int | float) and isinstance(given, int | float):
-        if isinstance(expected, int) and isinstance(given, int):
-            return expected == given
-        try:
-            return math.isclose(expected, given, rel_tol=_RELATIVE_TOLERANCE, abs_tol=_RELATIVE_TOLERANCE)
-        except OverflowError:  # an integer beyond every float
-            return False
-    if isinstance(expected, list) and isinstance(given, list):
-        return len(expected) == len(given) and all(map(same, expected, given))
-    if isinstance(expected, dict) and isinstance(given, dict):
-        return expected.keys() == given.keys() and all(same(expected[key], given[key]) for key in expected)
-    return type(expected) is type(given) and expected == given
-
-
-def _answer(bench: Bench, spec: EnvSpec, config_json: str) -> str:
-    env = Env(bench.sandbox, spec, config_json)
-    try:
-        return env.reference_answer_json()
-    finally:
-        env.close()
-
-
-def _solution_answer(bench: Bench, draft: Draft, config_json: str) -> str | None:
-    """What the problem's own solution answers, as JSON; None where it does not run in a guest.
-
-    Raises:
-      EnvError: when it raises or runs into a limit, so that the config is none of the problem's.
-    """
-    problem = draft.problem
-    config = json.loads(config_json)
-    argument = json.dumps({"source": problem.source, "entry": problem.entry, "config": config})
-    guest = bench.sandbox.guest()
-    try:
-        result = json.loads(guest.run(_SOLUTION, "call", argument))
-    except GuestTrap as trap:
-        if trap.error is CallError.FORBIDDEN:
-            return None
-        raise EnvError(f"solution_{trap.error.value}", trap.detail) from trap
-    except GuestError as error:
-        raise EnvError("solution_raises", str(error)) from error
-    except (ValueError, RecursionError) as error:
-        raise EnvError("solution_raises", f"no JSON: {error}") from error
-    finally:
-        guest.close()
-    if not isinstance(result, dict) or "answer" not in result:
-        return None
-    return json.dumps(result["answer"])
+def harden(bench: Bench, item: tuple[Draft, EnvSpec, Sequence[Config]]) -> Verified:
+    """Tasks of hard configs, for an environment that has its oracle."""
+    draft, spec, configs = item
+    tested = answer(bench, (draft, configs))
+    verified = _verified(bench, spec, tested.tests, bench.config.max_hard_oracle_calls)
+    fates = [bench.determinism.unstable(spec, [task]) for task in verified.tasks]
+    return Verified(
+        tasks=tuple(task for task, fate in zip(verified.tasks, fates, strict=True) if fate is None),
+        rejections=(*tested.rejections, *verified.rejections, *(fate for fate in fates if fate)),
+    )
 
 
 def _first_failure(bench: Bench, spec: EnvSpec, tests: Sequence[Test]) -> Rejection | None:
@@ -266,9 +139,7 @@ def _tool(action: str) -> object:
     return call.get("name") if isinstance(call, dict) else None
 
 
-def _verified(
-    bench: Bench, spec: EnvSpec, tests: Sequence[Test], max_calls: int
-) -> tuple[tuple[Task, ...], tuple[Rejection, ...]]:
+def _verified(bench: Bench, spec: EnvSpec, tests: Sequence[Test], max_calls: int) -> Verified:
     tasks, rejections = [], []
     for test in tests:
         result = verify_task(
@@ -280,4 +151,4 @@ def _verified(
             max_answer_chars=bench.config.max_answer_chars,
         )
         (tasks if isinstance(result, Task) else rejections).append(result)
-    return tuple(tasks), tuple(rejections)
+    return Verified(tasks=tuple(tasks), rejections=tuple(rejections))

@@ -55,6 +55,59 @@ COUNTING_ENVIRONMENT = replaced(
 )
 
 
+WARMEST_ENVIRONMENT = replaced(ENVIRONMENT, reference("return max(self.readings)"))
+WARMEST_SOLVER = """\
+import json
+
+def solve(self):
+    def call(name, **parameters):
+        return self.step(json.dumps({"name": name, "parameters": parameters}))[1]
+
+    warmest = 0
+    for day in range(int(call("Observe").split()[0])):
+        warmest = int(call("LargerOf", first=warmest, second=int(call("ReadDay", day=day))))
+    return call("Done", answer=warmest)
+"""
+
+SET_SOLUTION = """\
+def warm_temperatures(readings, limit):
+    return list({str(reading) for reading in readings if reading > limit})
+"""
+SET_ENVIRONMENT = replaced(
+    ENVIRONMENT, reference("return list({str(reading) for reading in self.readings if reading > self.limit})")
+)
+SET_SOLVER = """\
+import json
+
+def solve(self):
+    def call(name, **parameters):
+        return self.step(json.dumps({"name": name, "parameters": parameters}))[1]
+
+    days = range(int(call("Observe").split()[0]))
+    read = [call("ReadDay", day=day) for day in days]
+    warm = [one for one in list(read) if call("IsAboveLimit", temperature=int(one)) == "true"]
+    return call("Done", answer=list(set(warm)))
+"""
+
+TELLING_ENVIRONMENT = replaced(
+    ENVIRONMENT,
+    ("        self.DONE = 5\n", "        self.DONE = 5\n        self.ASK_NEIGHBOR = 6\n"),
+    ('            "Done"', '            "AskNeighbor": self.ASK_NEIGHBOR,\n            "Done"'),
+    (
+        "            return True, self.Done(",
+        "            if code == self.ASK_NEIGHBOR:\n                return True, self.AskNeighbor()\n"
+        "            return True, self.Done(",
+    ),
+    (
+        "    def Done(self, answer):\n",
+        '    def AskNeighbor(self):\n        r"""\n        Ask what the neighbor counted.\n\n'
+        '        Returns:\n            str: A number.\n\n        Example Output:\n            "3"\n'
+        '        """\n        return str(self.get_ref_answer())\n\n    def Done(self, answer):\n',
+    ),
+)
+_RENAMES = (("LargerOf", "BiggerOne"), ("first", "here"), ("second", "there"), ("Lengthen", "OneMore"))
+
+
 def solver(body: str) -> str:
     """A solver that does one other thing first."""
     return replaced(SOLVER, ("def solve(self):\n", f"def solve(self):\n    {body}\n"))
@@ -180,7 +233,24 @@ CASES = {
     "other_domain": Case(solution="def longest_warm_spell(readings, limit):\n    return readings[99]\n"),
     "unsolved": Case(solvers=(BAD_SOLVERS["wrong_answer"],)),
     "generous": Case(environment=replaced(ENVIRONMENT, ("= 1 if right else 0", "= 1"))),
-    "unchecked": Case(solution="import numpy\n\ndef longest_warm_spell(readings, limit):\n    return 1\n"),
+    "unchecked": Case(
+        environment=WARMEST_ENVIRONMENT,
+        solvers=(said("answer", WARMEST_SOLVER),),
+        solution="import numpy\n\ndef longest_warm_spell(readings, limit):\n    return 1\n",
+    ),
+    "shows_all": Case(
+        environment=replaced(ENVIRONMENT, ('days were noted"\n\n', 'days were noted: {self.readings}"\n\n'))
+    ),
+    "tells": Case(environment=TELLING_ENVIRONMENT),
+    "twin": Case(
+        environment=replaced(ENVIRONMENT, *_RENAMES), solvers=(said("answer", replaced(SOLVER, *_RENAMES)),)
+    ),
+    "set_order": Case(
+        environment=SET_ENVIRONMENT,
+        solvers=(said("answer", SET_SOLVER),),
+        solution=SET_SOLUTION,
+        entry="warm_temperatures",
+    ),
 }  # fmt: skip
 
 
