@@ -5,7 +5,8 @@ from typing import TypeGuard
 
 from codegym_jax.synthesis.outline import names
 from codegym_jax.synthesis.outline.scopes import loaded_names
-from codegym_jax.synthesis.outline.state_base import Container, Loop, is_scalar, load
+from codegym_jax.synthesis.outline.state_base import is_scalar, load
+from codegym_jax.synthesis.outline.state_containers import Container, Loop
 from codegym_jax.synthesis.outline.state_words import Local, NotState, of_list
 
 _SUMMARIES = {"max": "largest", "min": "smallest", "sum": "total", "sorted": "sorted"}

@@ -1,45 +1,15 @@
-"""Dicts and sets as state."""
+"""Dicts as state."""
 
 import ast
 
 from codegym_jax.synthesis.outline import names
 from codegym_jax.synthesis.outline.scopes import bound_names
-from codegym_jax.synthesis.outline.state_base import Container, Loop, is_scalar, load
-from codegym_jax.synthesis.outline.state_words import MAPPING, SET, Local, NotState
+from codegym_jax.synthesis.outline.state_base import is_scalar, load
+from codegym_jax.synthesis.outline.state_containers import Container, Loop
+from codegym_jax.synthesis.outline.state_keys import Keys
+from codegym_jax.synthesis.outline.state_words import MAPPING, Local, NotState
 
 _UNSET = "unset"
-
-
-class _Keys:
-    """The keys of a dict or the values of a set: scalars, or tuples of one length, passed part by part."""
-
-    def __init__(self, base: str, seen: list[ast.expr]):
-        self.base = base
-        self.parts: list[str] = []
-        tuples = [key.elts for key in seen if isinstance(key, ast.Tuple)]
-        if not tuples:
-            return
-        if len(tuples) < len(seen) or len({len(elements) for elements in tuples}) > 1:
-            raise NotState("keys of several forms")
-        named = next(
-            (elements for elements in tuples if all(isinstance(e, ast.Name) for e in elements)), None
-        )
-        for number, element in enumerate(named or tuples[0], 1):
-            part = names.of_expression(element) if named else f"part{number}"
-            self.parts.append(names.snake(part, self.parts))
-
-    @property
-    def source(self) -> str:
-        """The key inside a tool."""
-        return f"({', '.join(self.parts)})" if len(self.parts) > 1 else self.base
-
-    def arguments(self, key: ast.expr) -> dict[str, ast.expr]:
-        """Parameter -> value for a key."""
-        if not self.parts:
-            return {self.base: key}
-        if not isinstance(key, ast.Tuple):
-            raise NotState("a tuple from elsewhere")
-        return dict(zip(self.parts, key.elts, strict=True))
 
 
 class Mappings(Container):
@@ -69,7 +39,7 @@ class Mappings(Container):
                         defaults.add(ast.unparse(rest[0]) if rest and is_scalar(rest[0]) else _UNSET)
         if len(beginnings) != 1:
             raise NotState("several kinds of dicts")
-        self.keys = _Keys("key", seen)
+        self.keys = Keys("key", seen)
         [self.default] = beginnings
         if self.default is None and len(defaults) == 1 and _UNSET not in defaults:
             [self.default] = defaults  # the tool gives what `get` gives for a missing key
@@ -252,79 +222,3 @@ def _default(value: ast.expr) -> str | None:
         case ast.Call(func=function) if names.of_expression(function) == "Counter":
             return "0"
     return None
-
-
-class Sets(Container):
-    """A set of numbers or texts, or of tuples of them."""
-
-    forms = SET
-
-    def __init__(self, local: Local, function: ast.FunctionDef, first: ast.stmt | None):
-        super().__init__(local, function, first)
-        seen = []
-        for node in ast.walk(function):
-            match node:
-                case ast.Compare(left=value, ops=[ast.In() | ast.NotIn()], comparators=[inner]) if self.mine(
-                    inner
-                ):
-                    seen.append(value)
-                case ast.Call(
-                    func=ast.Attribute(value=inner, attr="add" | "discard" | "remove"), args=[value]
-                ):
-                    seen += [value] if self.mine(inner) else []
-                case ast.Assign(targets=[target], value=ast.Set(elts=values)) if self.mine(target):
-                    seen += values
-        self.keys = _Keys("value", seen)
-
-    def at(self, role: str, value: ast.expr) -> ast.Call:
-        """A call of a tool for one value, not yet rewritten."""
-        arguments = self.keys.arguments(self.visit(value))
-        return self.local.call(role, self.forms[role], arguments, k=self.keys.source)
-
-    def whole(self) -> ast.expr:
-        raise NotState("read in no order")
-
-    def each(self, node: ast.For) -> Loop | None:
-        return None
-
-    def created(self, value: ast.expr, empty: bool) -> list[ast.stmt]:
-        clear = self.cleared(empty)
-        match value:
-            case ast.Call(args=[]):
-                return clear
-            case ast.Call(args=[items]):
-                return [*clear, self._each_added(items)]
-            case ast.Set(elts=values):
-                return [*clear, *(ast.Expr(self.at("add", item)) for item in values)]
-        raise NotState("an unknown beginning")
-
-    def _each_added(self, items: ast.expr) -> ast.stmt:
-        item = self.fresh("item")
-        return ast.For(
-            ast.Name(item, ast.Store()), self.visit(items), [ast.Expr(self.at("add", load(item)))], []
-        )
-
-    def contains(self, value: ast.expr) -> ast.expr:
-        return self.at("contains", value)
-
-    def statement(self, node: ast.Call, name: str) -> list[ast.stmt]:
-        match name, node.args:
-            case "add", [value]:
-                return [ast.Expr(self.at("add", value))]
-            case (("discard" | "remove"), [value]):
-                return [ast.Expr(self.at("remove", value))]
-            case "update", [items]:
-                return [self._each_added(items)]
-            case "clear", []:
-                return [self.do("clear")]
-        raise NotState(f"method {name}")
-
-    def visit_Call(self, node: ast.Call) -> ast.AST:
-        match node:
-            case ast.Call(func=ast.Name(id="sorted"), args=[inner], keywords=[]) if self.mine(inner):
-                return self.use("items")
-            case ast.Call(func=ast.Name(id="sum" | "min" | "max" | "sorted"), args=[inner]) if self.mine(
-                inner
-            ):
-                node.args = [self.use("items")]
-        return super().visit_Call(node)
