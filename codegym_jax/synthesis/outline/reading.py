@@ -60,7 +60,7 @@ class Reading:
             for name, function in rewritten.items():
                 self.by_name[name].args, self.by_name[name].body = function.args, function.body
             used |= set().union(*(loaded_names(function) for function in rewritten.values()))
-        self.prelude = []
+        self.prelude: list[ast.Assign] = []
         for access in accesses.values():
             for variable in (access.length, access.keys):
                 if variable in used and access.name not in self.arguments:

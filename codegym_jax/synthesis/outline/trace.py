@@ -172,7 +172,7 @@ class Outline:
         passed += [f"{name}={ast.unparse(expression)}" for name, expression in self.arguments.items()]
         lines = [ast.unparse(self.tree), "def run_outline(inputs):"]
         lines += [
-            f"    global {statement.targets[0].id}\n    {ast.unparse(statement)}"
+            f"    global {ast.unparse(statement.targets[0])}\n    {ast.unparse(statement)}"
             for statement in self.prelude
         ]
         lines += [f"    return {self.problem.entry}({', '.join(passed)})"]
@@ -226,7 +226,7 @@ def _recorded(value: Any) -> Any:
 
 def _read(
     problem: Problem, source: str, accesses: dict[str, Access], helpers: frozenset[str], lazy: bool
-) -> tuple[str, list[ast.stmt], dict[str, ast.expr]]:
+) -> tuple[str, list[ast.Assign], dict[str, ast.expr]]:
     """The source, prelude and arguments of a `Reading`; made once, since rounds and strategies share them."""
     key = (source, helpers, lazy, tuple(access.sliced for access in accesses.values()))
     if key not in problem.readings:
