@@ -2,9 +2,9 @@
 
     codegym synth configs/task_set.py --out task_set
 
-HumanEval (164 problems, MIT), CodeI/O (3,002, Apache-2.0) and `algorithms` (398, MIT) become environments with
-hidden inputs. Two of the learnable families are held out for `test_env`; the rest of the environments are for
-policies that read (`general`).
+HumanEval (164 problems, MIT), CodeI/O (3,002, Apache-2.0) and `algorithms` (398, MIT) become environments
+with hidden inputs. Two learnable environments, with their families, are held out as `test_env`; environments
+that are too much for a tiny policy are the split `general`.
 
 Device: 2 CPU cores. Measured results are in `LOG.md`; the card is `docs/task_set/README.md`.
 """

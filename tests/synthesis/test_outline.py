@@ -177,7 +177,8 @@ def test_errors_are_told_and_counted():
     [
         (
             "def main_solution(mode, unit):\n    return len(mode) + len(unit)\n",
-            "def generate_inputs(rng):\n    return {k: rng.choice(['', 'a', 'bb', 'ccc']) for k in ('mode', 'unit')}\n",
+            "def generate_inputs(rng):\n"
+            "    return {k: rng.choice(['', 'a', 'bb', 'ccc']) for k in ('mode', 'unit')}\n",
             "nothing to hide",
         ),
         (
