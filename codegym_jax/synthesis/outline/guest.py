@@ -35,6 +35,7 @@ ENOUGH_RUNS = 3  # good runs of an oracle, per config wanted, among which config
 MAX_ANSWER_SHARE = 0.55  # of the commonest answer among the tiny tasks
 DRAWN_SEEDS = 48
 MIN_SAMPLES = 10
+MAX_NATIVE_OPERATIONS = 30  # that the oracle works out by itself; with more, the tools are not what solves
 FEW_INPUTS = 4  # with fewer, those made from annotations join in
 MAX_EXAMPLE_CHARS = 300
 
@@ -249,6 +250,8 @@ def _candidate(
         raise Unusable("operations are rarely used")
     class_name, source = environment(problem, result, traces, about)
     measured = features.of_source(source) | features.measure([_steps(problem, *trace) for trace in traces])
+    if measured["native_operations"] > MAX_NATIVE_OPERATIONS:
+        raise Unusable("much is left to work out")
     rank = (
         _is_good(result, traces),
         features.is_learnable(measured),
