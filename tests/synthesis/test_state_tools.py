@@ -594,6 +594,9 @@ IN_LOOP = (
     "counts[x] = counts.get(x, 0) + 1",
     "counts[x] = total",
     "if x in counts: counts[x] -= total",
+    "if x not in counts.keys(): total += 3",
+    "buckets[x].append(total)",
+    "for y in buckets[x - 1]: total += y",
     "if x in counts and len(counts) > 1: del counts[x]",
     "counts.setdefault(x, total)",
     "for k, v in counts.items(): total += k * v",
@@ -641,6 +644,7 @@ def test_any_program_of_these_answers_as_before(body: list[str], returned: list[
     lines = ["stack = []", "counts, total = {}, 0", "seen = set()", "pairs = set()"]
     lines += [
         "row, rows = [0], []",
+        "buckets = [[] for _ in range(4)]",
         "table = [[0] * 3 for _ in range(4)]",
         "for x in items:",
         *(f"    {line}" for line in body),

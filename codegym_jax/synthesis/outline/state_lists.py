@@ -4,6 +4,7 @@ import ast
 from typing import TypeGuard
 
 from codegym_jax.synthesis.outline import names
+from codegym_jax.synthesis.outline.mutation import MUTATORS
 from codegym_jax.synthesis.outline.scopes import loaded_names
 from codegym_jax.synthesis.outline.state_base import is_scalar, load
 from codegym_jax.synthesis.outline.state_containers import Container, Loop
@@ -29,7 +30,9 @@ class Lists(Container):
         self.is_stack = bool(pops) and pops <= ends
         is_queue = bool(pops) and pops <= {f"{local.name}.pop(0)", f"{local.name}.popleft()"}
         self.is_table = any(
-            isinstance(node, ast.Subscript) and self._is_row(node.value) for node in ast.walk(function)
+            (isinstance(node, ast.Subscript) or (isinstance(node, ast.Attribute) and node.attr in MUTATORS))
+            and self._is_row(node.value)
+            for node in ast.walk(function)
         )
         self.forms = of_list(self.is_stack, is_queue, local.word)
 

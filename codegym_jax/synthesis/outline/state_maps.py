@@ -22,6 +22,9 @@ class Mappings(Container):
         seen, defaults, beginnings = [], set(), set()
         for node in ast.walk(function):
             match node:
+                case ast.Compare(comparators=[ast.Call(func=ast.Attribute(value=inner, attr="keys"))]):
+                    node.comparators = [inner] if self.mine(inner) else node.comparators
+            match node:
                 case ast.Assign(targets=[target], value=value) if self.mine(target):
                     beginnings.add(_default(value))
                 case ast.Subscript(value=inner, slice=key) if self.mine(inner):
