@@ -18,7 +18,7 @@ from codegym_jax.envs.sandbox import Sandbox
 from codegym_jax.records import EnvSpec, Rejection, Task
 from codegym_jax.synthesis import bundle, funnel
 from codegym_jax.synthesis.filters.determinism import Determinism
-from codegym_jax.synthesis.filters.shortcuts import shortcut
+from codegym_jax.synthesis.filters.shortcuts import fewest_calls, shortcut
 from codegym_jax.synthesis.funnel import Refusal
 from codegym_jax.synthesis.outline import features
 from codegym_jax.synthesis.problems import Problem
@@ -193,6 +193,7 @@ def measure(spec: EnvSpec, tasks: tuple[Task, ...], kinds: dict[str, str]) -> di
         "tool_kinds": kinds,
         "hidden_inputs": next(reversed(observed.values())),
         "quality": {"good": features.is_good(measured, kinds, episodes)},
+        "fewest_calls": fewest_calls(tasks),
     }
 
 

@@ -249,9 +249,10 @@ def _candidate(
     if operations[len(operations) // 2] < 1:
         raise Unusable("operations are rarely used")
     class_name, source = environment(problem, result, traces, about)
-    measured = features.of_source(source) | features.measure([_steps(problem, *trace) for trace in traces])
-    if measured["native_operations"] > MAX_NATIVE_OPERATIONS:
+    left = features.of_source(source)
+    if left["native_operations"] > MAX_NATIVE_OPERATIONS:
         raise Unusable("much is left to work out")
+    measured = left | features.measure([_steps(problem, *trace) for trace in traces])
     rank = (
         _is_good(result, traces),
         features.is_learnable(measured),
