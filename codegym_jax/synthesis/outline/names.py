@@ -269,7 +269,7 @@ def _of_slice(node: ast.Slice) -> str:
 def _of_tool_call(node: ast.Call, tool: str) -> str:
     """`call("GetNumsItem", index=i)` is `nums_item`; `call("ComputeArea", ...)` is `area`."""
     if not tool.startswith("Get"):
-        return _snake_words(re.sub("^(Compute|Update)(?=[A-Z])", "", tool))
+        return _snake_words(re.sub("^(Compute|Update|Peek|Pop|Dequeue)(?=[A-Z])", "", tool))
     name = _snake_words(re.sub(r"^Get|(Item|Row|Char|Chunk|Value|Cell|Slice)$", "", tool))
     keys = [k.value.id for k in node.keywords if isinstance(k.value, ast.Name) and k.value.id != "index"]
     return "_".join([name, *keys]) if keys else f"{name}_item"

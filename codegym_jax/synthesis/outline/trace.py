@@ -361,7 +361,10 @@ def outline(problem: Problem, strategy: Strategy, samples: list[Sample]) -> tupl
             found = shortcuts(result, traces) or _idle(result, traces)
         if not found and len(traces) + len(cut) < len(samples):
             found = {name for name in checks.reshaped if result.tools[name].kind != "state"}
-        too_many = _over_budget(result, [*traces, *cut]) if not found and (traces or cut) else set()
+        runs = [*traces, *cut]
+        too_many = set()
+        if not found and runs:
+            too_many = _uncalled(result, runs) or _over_budget(result, runs)
         if not found and not too_many and len(traces) < len(samples) * SHORT_SHARE:
             found = _misremembered(result, checks) if reason != "too many calls" else set()
             if not found:
@@ -458,6 +461,12 @@ def _idle(result: Outline, traces: list[Trace]) -> set[str]:
         and isinstance(calls[0].result, bool)
         and len({values.to_json(call.arguments) for call in calls}) > 1
     }
+
+
+def _uncalled(result: Outline, traces: list[Trace]) -> set[str]:
+    """Operations of branches that no run takes: they would be no tools, so the solver must do without."""
+    called = {call.tool for _, log in traces for call in log}
+    return {name for name, tool in result.tools.items() if tool.kind == "operation" and name not in called}
 
 
 def _over_budget(result: Outline, traces: list[Trace]) -> set[str]:
