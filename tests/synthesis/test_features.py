@@ -67,7 +67,7 @@ def test_long_episodes_scalars_and_lists_are_not_tiny():
 
 
 def test_native_operations_of_a_solver():
-    """One comparison and one subtraction; ranges, lengths and tool calls are free, an append is memory."""
+    """One comparison and one slice; ranges, lengths, one less and tool calls are free, an append is memory."""
     source = """
 class E:
     def solve(self):
@@ -79,7 +79,7 @@ class E:
                 item = call('GetItem', index=index)
                 if item > 3:
                     found.append(item)
-            return found[len(found) - 1]
+            return found[1:][len(found) - 1]
         answer = main(call('GetLength'))
         return self.step(json.dumps({"name": "Done"}))[1]
 """

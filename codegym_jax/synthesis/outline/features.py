@@ -133,7 +133,7 @@ def of_source(source: str) -> dict[str, int]:
 
     The work is counted in the source of `solve`: operators, comparisons, slices, conditions inside
     expressions, and calls other than of tools, `range`, `len` and `append`. Comparing with None, and
-    stepping an index, are free.
+    one more or one less, are free.
     """
     tree = ast.parse(source)
     solve = next(n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == "solve")
@@ -159,6 +159,8 @@ def _changes_container(node: ast.AST) -> bool:
 def _is_native(node: ast.AST, nested: set[str]) -> bool:
     match node:
         case ast.Compare(ops=[ast.Is() | ast.IsNot()]):
+            return False
+        case ast.BinOp(op=ast.Add() | ast.Sub(), right=ast.Constant(value=1)):
             return False
         case (
             ast.BinOp()
