@@ -67,7 +67,7 @@ def test_long_episodes_scalars_and_lists_are_not_tiny():
 
 
 def test_native_operations_of_a_solver():
-    """One comparison and one slice; ranges, lengths, one less and tool calls are free, an append is memory."""
+    """One comparison, one slice; ranges, lengths, one less and tool calls are free, an append is memory."""
     source = """
 class E:
     def solve(self):
