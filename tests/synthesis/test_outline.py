@@ -172,6 +172,32 @@ def test_errors_are_told_and_counted():
     assert env.step_count == 3
 
 
+def test_texts_in_rows_of_one_width_are_a_table():
+    """A map of characters is read cell by cell, however its inputs were altered."""
+    problem = SmallProblem(
+        name="map",
+        source="""
+def main_solution(grid):
+    row, column = 0, 0
+    for i in range(len(grid)):
+        for j in range(len(grid[i])):
+            if grid[i][j] == 'p':
+                row, column = i, j
+    return row * 10 + column
+""",
+        generator="""
+def generate_inputs(rng):
+    rows, columns = rng.randint(2, 5), rng.randint(2, 5)
+    grid = [["-"] * columns for _ in range(rows)]
+    grid[rng.randrange(rows)][rng.randrange(columns)] = "p"
+    return {"grid": ["".join(row) for row in grid]}
+""",
+    )
+    made = synthesize(problem)
+    assert {"GetGridRowCount", "GetGridRowLength", "GetGridCell"} <= set(made["tool_kinds"])
+    assert all(len({len(row) for row in config["grid"]}) == 1 for config in made["configs"])
+
+
 @pytest.mark.parametrize(
     ("source", "generator", "reason"),
     [

@@ -31,6 +31,12 @@ def hidden_parameters(samples: list[dict[str, Any]]) -> list[str]:
     return [name for name in samples[0] if all(type(sample[name]) in (int, float) for sample in samples)]
 
 
+def _is_text_grid(value: Any) -> bool:
+    """Whether the value is a table whose rows are texts, such as the lines of a map."""
+    texts = isinstance(value, list) and len(value) > 1 and all(isinstance(row, str) for row in value)
+    return texts and len(value[0]) > 1 and len({len(row) for row in value}) == 1
+
+
 class Access:
     """The tools that read one hidden input."""
 
@@ -52,8 +58,15 @@ class Access:
         self.keys = f"{name}_keys"
         self.kind = {str: "text", dict: "mapping", list: "list"}.get(kind, "whole")
         rows = [row for value in values if kind is list for row in value]
-        self.is_table = bool(rows) and all(
-            isinstance(row, list) and not any(isinstance(cell, (list, dict)) for cell in row) for row in rows
+        self.is_table = bool(rows) and (
+            all(
+                isinstance(row, list) and not any(isinstance(cell, (list, dict)) for cell in row)
+                for row in rows
+            )
+            or (
+                all(isinstance(row, str) for row in rows)
+                and 2 * sum(map(_is_text_grid, values)) > len(values)
+            )
         )
         lengths = [len(value) for value in values if kind is str]
         self.chunked = bool(lengths) and sum(lengths) / len(lengths) > MAX_CHARS_ONE_BY_ONE

@@ -147,11 +147,17 @@ def grown(base: list[Inputs], names: list[str], source: random.Random, count: in
         inputs, other = copy.deepcopy(source.choice(base)), copy.deepcopy(source.choice(base))
         for name in names:
             value, more = inputs.get(name), other.get(name)
-            if isinstance(value, list) and isinstance(more, list):
+            if isinstance(value, list) and isinstance(more, list) and _widths(value) == _widths(more):
                 inputs[name] = [*value, *more][:MAX_GROWN]
             elif isinstance(value, str) and isinstance(more, str):
                 inputs[name] = (value + more)[:MAX_GROWN]
         yield inputs
+
+
+def _widths(rows: list[Any]) -> set[int]:
+    """The widths of a table's rows; nothing for rows of several widths, and for a list that is no table."""
+    widths = {len(row) for row in rows if isinstance(row, (list, str))}
+    return widths if len(widths) == 1 else set()
 
 
 class _Pool:
