@@ -33,7 +33,7 @@ def config() -> RunConfig:
             learnable_environments=11,
             tasks_per_learnable_environment=200,
         ),
-        data=DataConfig(heldout_environments=2, validation_configs=20, test_configs=56),
+        data=DataConfig(heldout_environments=2, validation_configs=20, test_configs=50),
         sft=SftConfig(demonstrations_per_environment=16, max_demonstration_calls=8, steps=120),
         rollout=RolloutConfig(slots=64, max_tokens=160, max_turns=24),
         train=TrainConfig(

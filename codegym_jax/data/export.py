@@ -4,15 +4,14 @@ What differs in form from task to task (config, answer, the tools' schemas) is J
 most readers want one type a column. Import takes the rows back (`codegym import`).
 """
 
-import contextlib
 import itertools
 import json
 import pathlib
-import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from codegym_jax.config import UserError
+from codegym_jax.data.atomic import replacing
 from codegym_jax.data.json_schema import tool_schema
 from codegym_jax.data.task_set import TaskSet
 from codegym_jax.records import EnvSpec, Task
@@ -113,18 +112,6 @@ def read_parquet(path: pathlib.Path) -> Iterator[dict[str, Any]]:
                 yield from batch.to_pylist()
     except (arrow.ArrowException, OSError) as error:
         raise ExportError(f"{path}: not a Parquet file that can be read: {error}") from error
-
-
-@contextlib.contextmanager
-def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A new path beside `path`, renamed to it when the block ends well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _check_text(record: Mapping[str, Any]) -> None:

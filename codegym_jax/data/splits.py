@@ -118,6 +118,36 @@ def split_tasks(
     return splits
 
 
+def split_all_trainable(
+    env_of_task: Mapping[str, str],
+    *,
+    seed: int,
+    heldout_environments: int,
+    validation_configs: int,
+    test_configs: int,
+    families: Mapping[str, str],
+) -> dict[str, str]:
+    """`split_tasks` of a task set of any size whose environments may all be trained on.
+
+    A quarter of the environments are held out at most, so that most remain to train on; none where there is
+    one family only, since it cannot be held out alone.
+
+    Args:
+      families: environment id -> the family of its near duplicates, of every environment that has a task.
+    """
+    env_ids = set(env_of_task.values())
+    alone = len({families[env_id] for env_id in env_ids}) < 2
+    return split_tasks(
+        env_of_task,
+        learnable_env_ids=env_ids,
+        seed=seed,
+        heldout_environments=0 if alone else min(heldout_environments, len(env_ids) // 4),
+        validation_configs=validation_configs,
+        test_configs=test_configs,
+        families=families,
+    )
+
+
 def hold_out_families(
     env_ids: Iterable[str],
     learnable: Collection[str],

@@ -18,6 +18,7 @@ import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
 
 from codegym_jax.config import UserError
+from codegym_jax.data.atomic import write_atomically
 
 # A word takes the space before it; JSON's separators take the space behind them; all else stands alone.
 _WORD = Regex(r", |: | ?[A-Za-z_]+|[^A-Za-z_]")
@@ -96,10 +97,7 @@ class Tokenizer:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the JSON at `path`, complete or not at all."""
-        path = pathlib.Path(path)
-        partial = path.with_name(f".{path.name}.partial")
-        partial.write_text(self.to_json(), encoding="utf-8")
-        partial.replace(path)
+        write_atomically(pathlib.Path(path), self.to_json())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Tokenizer":

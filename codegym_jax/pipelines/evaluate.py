@@ -6,11 +6,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+from codegym_jax.data.atomic import write_atomically
 from codegym_jax.data.splits import TEST_CONFIG, TEST_ENV
 from codegym_jax.data.stable_hash import stable_hash
 from codegym_jax.evals.in_domain import success_rate, to_json
 from codegym_jax.pipelines.console import bar, say
-from codegym_jax.pipelines.workbench import Workbench, write_atomically
+from codegym_jax.pipelines.workbench import Workbench
 from codegym_jax.records import Task
 from codegym_jax.rollout.agent import EpisodeRequest
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from codegym_jax.config import RunConfig
+from codegym_jax.data.atomic import write_atomically
 from codegym_jax.data.splits import TEST_CONFIG, TEST_ENV
 from codegym_jax.metrics import read_metrics
 from codegym_jax.pipelines import sft
@@ -22,7 +23,6 @@ from codegym_jax.pipelines.workbench import (
     check_task_set,
     device_line,
     open_run,
-    write_atomically,
 )
 from codegym_jax.report import write_report
 from codegym_jax.trainer.state import params_hash

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from codegym_jax.config import ConfigError, DataConfig, SandboxConfig, digest
-from codegym_jax.data.splits import SPLITS, split_tasks
+from codegym_jax.data.splits import SPLITS, split_all_trainable
 from codegym_jax.data.task_set import write_task_set
 from codegym_jax.envs.artefact import find_artefact
 from codegym_jax.envs.check import TaskBounds, verify_environment, verify_task
@@ -257,14 +257,10 @@ def _write(
     tasks = [task for task, _ in pairs]
     split_of = {task.task_id: row.split for task, row in pairs}
     if any(split not in SPLITS for split in split_of.values()):
-        split_of = split_tasks(
+        split_of = split_all_trainable(
             {task.task_id: task.env_id for task in tasks},
-            learnable_env_ids=list(specs),
             seed=seed,
-            # Most remain to train on, and a lone family cannot be held out.
-            heldout_environments=min(data.heldout_environments, len(specs) // 4)
-            if len(set(families.values())) > 1
-            else 0,
+            heldout_environments=data.heldout_environments,
             validation_configs=data.validation_configs,
             test_configs=data.test_configs,
             families=families,

@@ -5,7 +5,6 @@ Records are synced to the disk in chunks: a machine that loses power loses the l
 again.
 """
 
-import fcntl
 import os
 import pickle
 import shutil
@@ -14,12 +13,12 @@ import zlib
 from pathlib import Path
 
 from codegym_jax.config import UserError
+from codegym_jax.data.folder_lock import lock_folder
 
 SYNC_EVERY = 16
 """Records between two syncs."""
 
 _FILE = "journal"
-_LOCK = "lock"
 _HEAD = struct.Struct("<II")  # length of the record, its CRC-32
 
 
@@ -36,14 +35,11 @@ class Journal:
         Raises:
           JournalError: when another process has it open.
         """
-        folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self._lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(self._lock)
-            raise JournalError(f"{folder}: another process is making this; wait until it ends") from None
+        lock = lock_folder(folder)
+        if lock is None:
+            raise JournalError(f"{folder}: another process is making this; wait until it ends")
+        self._lock = lock
         self._file = (folder / _FILE).open("a+b")
         self._unsynced = 0
         self.results = self._read()

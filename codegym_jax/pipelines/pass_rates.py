@@ -17,8 +17,9 @@ from typing import Any
 
 from codegym_jax import config as config_module
 from codegym_jax.config import ConfigError
+from codegym_jax.data.atomic import write_atomically
 from codegym_jax.pipelines.console import Bar, bar
-from codegym_jax.pipelines.workbench import Workbench, write_atomically
+from codegym_jax.pipelines.workbench import Workbench
 from codegym_jax.records import EnvSpec, Episode, Task
 from codegym_jax.rollout.agent import EpisodeRequest
 from codegym_jax.trainer.checkpoint import MANIFEST, Checkpointer

@@ -6,7 +6,6 @@ answered before comes from the store.
 """
 
 import asyncio
-import contextlib
 import json
 import re
 from collections import Counter
@@ -15,7 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from codegym_jax.config import DataConfig, SandboxConfig, digest
-from codegym_jax.data.splits import split_tasks
+from codegym_jax.data.atomic import write_atomically
+from codegym_jax.data.splits import split_all_trainable
 from codegym_jax.data.task_set import write_task_set
 from codegym_jax.envs.artefact import find_artefact
 from codegym_jax.envs.codegym_format import task_row
@@ -128,8 +128,8 @@ def synthesize_with_llm(
         spent=ledger.spent,
         money=ledger.money(ledger.spent),
     )
-    _replace_text(store / "funnel.json", json.dumps(site.funnel.rows(), indent=2) + "\n")
-    _replace_text(store / "rejections.jsonl", "".join(_line(rejection) for rejection in site.rejections))
+    write_atomically(store / "funnel.json", json.dumps(site.funnel.rows(), indent=2) + "\n")
+    write_atomically(store / "rejections.jsonl", "".join(_line(rejection) for rejection in site.rejections))
     for line in summary(result):
         say(line)
     return result
@@ -174,14 +174,10 @@ def _write(
     spec_of = {one.spec.env_id: one.spec for one in made}
     signatures = {one.spec.env_id: one.signature for one in made}
     families = similar.families(signatures)
-    split_of = split_tasks(
+    split_of = split_all_trainable(
         {task.task_id: task.env_id for task in tasks},
-        learnable_env_ids=list(spec_of),
         seed=seed,
-        # Most remain to train on, and a lone family cannot be held out.
-        heldout_environments=min(data.heldout_environments, len(made) // 4)
-        if len(set(families.values())) > 1
-        else 0,
+        heldout_environments=data.heldout_environments,
         validation_configs=data.validation_configs,
         test_configs=data.test_configs,
         families=families,
@@ -230,13 +226,3 @@ def _decisive(config: LlmConfig) -> LlmConfig:
 def _line(rejection: Rejection) -> str:
     row = {"reason": rejection.reason, "subject": rejection.subject, "detail": rejection.detail}
     return json.dumps(row) + "\n"
-
-
-def _replace_text(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            partial.unlink()

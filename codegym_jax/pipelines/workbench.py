@@ -19,6 +19,7 @@ from jax.sharding import Mesh, NamedSharding
 from codegym_jax import config as config_module
 from codegym_jax.algorithms.log_probs import make_log_prob_fn
 from codegym_jax.config import ConfigError, RunConfig
+from codegym_jax.data.atomic import write_atomically
 from codegym_jax.data.chat import Renderer, make_renderer, special_tokens, training_texts
 from codegym_jax.data.splits import TRAIN
 from codegym_jax.data.task_set import TaskSet, TaskSetError
@@ -81,13 +82,6 @@ def check_task_set(folder: pathlib.Path) -> None:
     if not task_set.counts[TRAIN]:
         counts = ", ".join(f"{count} in {split}" for split, count in task_set.counts.items())
         raise ConfigError(f"data.task_set: {folder} has no tasks to train on ({counts})")
-
-
-def write_atomically(path: pathlib.Path, text: str) -> None:
-    """Writes a text file under a temporary name and renames it."""
-    temporary = path.with_suffix(path.suffix + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,6 @@ LONG = (10, 256)
 """The calls of a task that takes a while; the means that are compared between task sets are over these."""
 DUPLICATE = 0.85
 """Environments whose workflows share more than this are near duplicates in all but names."""
-OPERATIONS = ("operation", "helper", "state")
-"""Kinds of tools that do part of the work, other than reading the hidden input."""
 
 _CALL_STARTS = (1, 3, 5, 7, 10, 15, 21, 29, 41, 65, 101, 161, 257)
 _MOST_TOOLS = 16

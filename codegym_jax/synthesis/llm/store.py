@@ -5,7 +5,6 @@ process killed while it writes leaves at most an unfinished last line, which the
 was under way in the network at that moment can be lost.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -14,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from codegym_jax.config import UserError
+from codegym_jax.data.folder_lock import lock_folder
 
 _FILE = "completions.jsonl"
-_LOCK = "lock"
 TRUNCATED = "length"
 """The `finish_reason` of a completion that ran into its limit of tokens."""
 
@@ -87,14 +86,11 @@ class CompletionStore:
         Raises:
           StoreError: when another process has it open, or a line of it is damaged.
         """
-        folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / _FILE
-        self._lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(self._lock)
-            raise StoreError(f"{folder}: another run is using this store") from None
+        lock = lock_folder(folder)
+        if lock is None:
+            raise StoreError(f"{folder}: another run is using this store")
+        self._lock = lock
         self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         self._place: dict[str, tuple[int, int]] = {}
         self.prompt_tokens = 0

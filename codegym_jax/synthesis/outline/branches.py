@@ -10,8 +10,6 @@ import copy
 from codegym_jax.synthesis.outline import names
 from codegym_jax.synthesis.outline.expressions import Extraction
 
-_JUMPS = (ast.Return, ast.Break, ast.Continue, ast.Pass)
-
 
 class Branches:
     """Rewrites the statements of one function."""

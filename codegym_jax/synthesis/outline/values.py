@@ -64,11 +64,6 @@ def agree(left: Any, right: Any, digits: int | None) -> bool:
     return left == right
 
 
-def has_long_float(value: Any) -> bool:
-    """Whether a float inside the value has more decimals than `DIGITS`."""
-    return any(isinstance(scalar, float) and round(scalar, DIGITS) != scalar for scalar in scalars(value))
-
-
 def scalars(value: Any, keys: bool = False) -> Iterator[Any]:
     """The numbers, strings, booleans and nulls inside a JSON value, in order; with `keys`, also the names."""
     if isinstance(value, dict):
