@@ -128,6 +128,25 @@ class DataConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PolicyConfig:
+    """The model, its weights, and how it computes."""
+
+    preset: str = "tiny"  # a key of `models.presets.PRESETS`; ignored where `weights` say their own shape
+    weights: str = ""  # a folder of safetensors, a .gguf file, or `package:file`; empty: random
+    tokenizer: str = ""  # a tokenizer.json or its folder; empty: the weights' own, or one trained on the tasks
+    param_dtype: str = "float32"  # what is kept, checkpointed and updated
+    compute_dtype: str = "float32"  # what activations and the KV cache are
+    scan_layers: bool = False  # one compiled layer for all; off: each its own, faster to run where it compiles
+    remat: str = "none"  # what the backward pass computes again; a key of `models.transformer.REMAT`
+    attention: str = "auto"  # a key of `models.attention.BACKENDS`; auto: by device
+
+    def __post_init__(self) -> None:
+        for name in ("param_dtype", "compute_dtype"):
+            value = getattr(self, name)
+            require(value in ("float32", "bfloat16"), f"policy.{name}", value, "float32 or bfloat16")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SftConfig:
     """The warm start: supervised learning on oracle episodes, policy tokens only."""
 
@@ -157,6 +176,7 @@ class RolloutConfig:
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0  # 0: all
+    min_p: float = 0.0  # keep tokens at least this share as likely as the likeliest
 
     def __post_init__(self) -> None:
         require(
@@ -166,6 +186,7 @@ class RolloutConfig:
             "at least 2 (a lone attempt has no sibling to form a baseline)",
         )
         require(0 < self.top_p <= 1, "rollout.top_p", self.top_p, "in (0, 1]")
+        require(0 <= self.min_p <= 1, "rollout.min_p", self.min_p, "in [0, 1]")
         at_least("rollout", self, tasks_per_step=1, slots=1, max_tokens=2, max_turn_tokens=1, max_turns=1)
         at_least("rollout", self, max_errors=0, temperature=0, top_k=0)
 
@@ -221,8 +242,8 @@ class RunConfig:
     """One experiment."""
 
     seed: int = 0
-    model: str = "tiny"  # a key of `models.presets.PRESETS`
     style: str = "compact"  # the renderer
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
     sandbox: SandboxConfig = field(default_factory=SandboxConfig)
     synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -231,6 +252,8 @@ class RunConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
     evaluation: EvalConfig = field(default_factory=EvalConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)
+    sampling_mesh: MeshConfig = field(default_factory=lambda: MeshConfig(data=0, fsdp=0, tensor=0))
+    """How the same devices are laid out while episodes are sampled; all 0: as `mesh`."""
 
 
 def to_json(config: Any) -> str:

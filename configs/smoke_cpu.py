@@ -15,6 +15,7 @@ Device: 2 CPU cores. Measured results are in `LOG.md`.
 
 from codegym_jax.config import (
     DataConfig,
+    PolicyConfig,
     RolloutConfig,
     RunConfig,
     SftConfig,
@@ -26,7 +27,7 @@ from codegym_jax.config import (
 def config() -> RunConfig:
     """Every setting that differs from the defaults."""
     return RunConfig(
-        model="micro",
+        policy=PolicyConfig(preset="micro"),
         synthesis=SynthesisConfig(
             problems_per_source=164,
             tasks_per_environment=16,

@@ -112,9 +112,9 @@ def test_a_section_must_be_an_object():
 
 
 def test_an_integer_does_for_a_float_and_a_digit_string_for_a_name():
-    config = apply_overrides(RunConfig(), ["rollout.temperature=1", "model=7"])
+    config = apply_overrides(RunConfig(), ["rollout.temperature=1", "policy.preset=7"])
     assert type(config.rollout.temperature) is float
-    assert config.model == "7"
+    assert config.policy.preset == "7"
 
 
 def test_later_overrides_win_and_leave_the_rest():

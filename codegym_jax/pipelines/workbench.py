@@ -147,9 +147,10 @@ class Workbench:
         Raises:
           ConfigError: when there is no such preset.
         """
-        if self.config.model not in PRESETS:
-            raise ConfigError(f"model must be one of {', '.join(PRESETS)}, got {self.config.model!r}")
-        return Transformer(PRESETS[self.config.model], self.renderer.vocabulary_size)
+        preset = self.config.policy.preset
+        if preset not in PRESETS:
+            raise ConfigError(f"policy.preset must be one of {', '.join(PRESETS)}, got {preset!r}")
+        return Transformer(PRESETS[preset], self.renderer.vocabulary_size)
 
     def init_params(self) -> Any:
         """Fresh parameters in their places; a function of the seed alone."""

@@ -9,6 +9,7 @@ from codegym_jax.config import (
     DataConfig,
     EvalConfig,
     MeshConfig,
+    PolicyConfig,
     RolloutConfig,
     RunConfig,
     SftConfig,
@@ -23,7 +24,7 @@ from codegym_jax.records import Task
 
 SPEC = load_environment(pathlib.Path(__file__).parents[1] / "fixtures" / "tiny" / "Test_1__PeekEnv.py")
 CONFIG = RunConfig(
-    model="nano",
+    policy=PolicyConfig(preset="nano"),
     mesh=MeshConfig(),
     data=DataConfig(max_vocabulary=300),
     sft=SftConfig(demonstrations_per_environment=6, steps=60, rows=8, warmup_steps=5),
