@@ -133,10 +133,10 @@ class PolicyConfig:
 
     preset: str = "tiny"  # a key of `models.presets.PRESETS`; ignored where `weights` say their own shape
     weights: str = ""  # a folder of safetensors, a .gguf file, or `package:file`; empty: random
-    tokenizer: str = ""  # a tokenizer.json or its folder; empty: the weights' own, or one trained on the tasks
+    tokenizer: str = ""  # a tokenizer.json or its folder; empty: of the weights, or trained on the tasks
     param_dtype: str = "float32"  # what is kept, checkpointed and updated
     compute_dtype: str = "float32"  # what activations and the KV cache are
-    scan_layers: bool = False  # one compiled layer for all; off: each its own, faster to run where it compiles
+    scan_layers: bool = False  # one compiled layer serves all: compiles faster, and may run slower
     remat: str = "none"  # what the backward pass computes again; a key of `models.transformer.REMAT`
     attention: str = "auto"  # a key of `models.attention.BACKENDS`; auto: by device
 
@@ -238,6 +238,15 @@ class MeshConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SamplingMeshConfig:
+    """How the same devices are laid out while episodes are sampled; all 0: as `mesh`."""
+
+    data: int = 0
+    fsdp: int = 0
+    tensor: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RunConfig:
     """One experiment."""
 
@@ -252,8 +261,7 @@ class RunConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
     evaluation: EvalConfig = field(default_factory=EvalConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)
-    sampling_mesh: MeshConfig = field(default_factory=lambda: MeshConfig(data=0, fsdp=0, tensor=0))
-    """How the same devices are laid out while episodes are sampled; all 0: as `mesh`."""
+    sampling_mesh: SamplingMeshConfig = field(default_factory=SamplingMeshConfig)
 
 
 def to_json(config: Any) -> str:
