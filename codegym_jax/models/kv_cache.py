@@ -1,6 +1,6 @@
 """The key-value cache: static shapes, per-row lengths, writes that never clamp."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,12 +16,12 @@ class KVCache(NamedTuple):
     values: tuple[Float[Array, "B K C H"], ...]
 
 
-def empty(config: ModelConfig, rows: int, slots: int) -> KVCache:
-    """A cache of zeros for `rows` sequences of at most `slots` positions."""
+def empty(config: ModelConfig, rows: int, slots: int, dtype: Any = jnp.float32) -> KVCache:
+    """A cache of zeros for `rows` sequences of at most `slots` positions, in the model's compute type."""
     shape = (rows, config.kv_heads, slots, config.head_width)
     return KVCache(
-        keys=tuple(jnp.zeros(shape, jnp.float32) for _ in range(config.layers)),
-        values=tuple(jnp.zeros(shape, jnp.float32) for _ in range(config.layers)),
+        keys=tuple(jnp.zeros(shape, dtype) for _ in range(config.layers)),
+        values=tuple(jnp.zeros(shape, dtype) for _ in range(config.layers)),
     )
 
 

@@ -1,12 +1,15 @@
-"""A Llama-like decoder in Flax: RMSNorm, rotary embeddings, grouped-query attention, SwiGLU, tied head.
+"""A Llama-like decoder in Flax: RMSNorm, rotary embeddings, grouped-query attention, SwiGLU.
 
 One set of parameters, two ways through it: `hidden` reads whole sequences (learning), `extend` appends
 to a key-value cache at per-row offsets (sampling). Both run the same blocks, so the graph that samples
-is the graph that learns. Knows nothing of tools, tokenizers or losses.
+is the graph that learns. `ModelConfig` makes it a Llama, a Qwen2 or a Qwen3; `Compute` says how it computes.
+Knows nothing of tools, tokenizers or losses.
 
-Source: Touvron et al. 2023, https://arxiv.org/abs/2302.13971 (architecture); Ainslie et al. 2023,
-https://arxiv.org/abs/2305.13245 (grouped-query attention); Shazeer 2020,
-https://arxiv.org/abs/2002.05202 (SwiGLU).
+Parameters are matrices `[in, out]`: hidden @ matrix. See `layers_layout` for the tree.
+
+Source: Touvron et al. 2023, https://arxiv.org/abs/2302.13971 (architecture); Shazeer 2020,
+https://arxiv.org/abs/2002.05202 (SwiGLU); Henry et al. 2020, https://arxiv.org/abs/2010.04245 (norms of
+queries and keys).
 """
 
 from typing import Any
@@ -14,113 +17,127 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
-from codegym_jax.models import kv_cache
+from codegym_jax.models import attention, kv_cache, layers_layout
+from codegym_jax.models.attention import Cached, Causal
+from codegym_jax.models.compute import REMAT, Compute
 from codegym_jax.models.kv_cache import KVCache
 from codegym_jax.models.presets import ModelConfig
+from codegym_jax.models.rope import rotate
 
 
-def rotate(
-    x_BTNH: Float[Array, "B T N H"], positions_BT: Int[Array, "B T"], theta: float
-) -> Float[Array, "B T N H"]:
-    """Rotary position embedding, halves convention: pairs (i, i + H/2) turn by position * theta^(-2i/H).
-
-    Source: RoFormer, Su et al. 2021, https://arxiv.org/abs/2104.09864, eq. 34.
-    """
-    half = x_BTNH.shape[-1] // 2
-    frequency = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    angle = positions_BT[:, :, None, None].astype(jnp.float32) * frequency[None, None, None, :]
-    cos, sin = jnp.cos(angle).astype(x_BTNH.dtype), jnp.sin(angle).astype(x_BTNH.dtype)
-    low, high = jnp.split(x_BTNH, 2, axis=-1)
-    return jnp.concatenate([low * cos - high * sin, high * cos + low * sin], axis=-1)
-
-
-def attend(
-    q_BTNH: Float[Array, "B T N H"],
-    k_BKCH: Float[Array, "B K C H"],
-    v_BKCH: Float[Array, "B K C H"],
-    visible_BTC: Bool[Array, "B T C"],
-) -> Float[Array, "B T N H"]:
-    """Grouped-query attention; query head n reads key-value head n // (N/K). Softmax in float32."""
-    B, T, N, H = q_BTNH.shape
-    K = k_BKCH.shape[1]
-    # [B, K, T * N/K, H]: with one matrix product per key-value head, no key is ever repeated in memory.
-    q = q_BTNH.reshape(B, T, K, N // K, H).transpose(0, 2, 1, 3, 4).reshape(B, K, T * (N // K), H)
-    scores = jnp.einsum("bkqh,bkch->bkqc", q, k_BKCH).astype(jnp.float32) * H**-0.5
-    scores = scores.reshape(B, K, T, N // K, -1)
-    scores = jnp.where(visible_BTC[:, None, :, None, :], scores, jnp.finfo(jnp.float32).min)
-    weights = jax.nn.softmax(scores, axis=-1).astype(v_BKCH.dtype).reshape(B, K, T * (N // K), -1)
-    mixed = jnp.einsum("bkqc,bkch->bkqh", weights, v_BKCH)
-    return mixed.reshape(B, K, T, N // K, H).transpose(0, 2, 1, 3, 4).reshape(B, T, N, H)
-
-
-def _kernel(axes: tuple[str, ...], std: float) -> Any:
-    """A normal initializer whose parameter carries the logical axes that `models.sharding` places."""
-    return nn.with_logical_partitioning(nn.initializers.normal(std), axes)
+def _initializer(initializer: Any, *axes: str) -> Any:
+    """An initializer whose parameter carries the logical axes that `models.sharding` places."""
+    return nn.with_logical_partitioning(initializer, axes)
 
 
 class RMSNorm(nn.Module):
-    """Root-mean-square normalization, in float32. Source: Zhang & Sennrich 2019, arXiv 1910.07467."""
+    """Root-mean-square normalization over the last axis, in float32. Source: Zhang & Sennrich 2019,
+    https://arxiv.org/abs/1910.07467."""
 
     eps: float
+    param_dtype: str = "float32"
 
     @nn.compact
-    def __call__(self, x_BTD: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
-        init: Any = nn.with_logical_partitioning(nn.initializers.ones, ("norm",))
-        scale_D = self.param("scale", init, (x_BTD.shape[-1],))
-        x32 = x_BTD.astype(jnp.float32)
+    def __call__(self, x: Array) -> Array:
+        init = _initializer(nn.initializers.ones, "norm")
+        scale_D = self.param("scale", init, (x.shape[-1],), jnp.dtype(self.param_dtype))
+        x32 = x.astype(jnp.float32)
         normal = x32 * jax.lax.rsqrt(jnp.mean(x32 * x32, axis=-1, keepdims=True) + self.eps)
-        return normal.astype(x_BTD.dtype) * scale_D[None, None, :]
+        return normal.astype(x.dtype) * scale_D.astype(x.dtype)[(None,) * (x.ndim - 1)]
 
 
 class Block(nn.Module):
     """One decoder layer: x + attention(norm(x)), then x + swiglu(norm(x))."""
 
     config: ModelConfig
+    compute: Compute
 
     def setup(self) -> None:
         c = self.config
         std, out_std = c.width**-0.5, (2 * c.layers) ** -0.5
         heads, kv = c.query_heads * c.head_width, c.kv_heads * c.head_width
-        self.attention_norm = RMSNorm(c.norm_eps)
-        self.ffn_norm = RMSNorm(c.norm_eps)
-        self.q = self.param("q", _kernel(("embed", "heads"), std), (c.width, heads))
-        self.k = self.param("k", _kernel(("embed", "kv_heads"), std), (c.width, kv))
-        self.v = self.param("v", _kernel(("embed", "kv_heads"), std), (c.width, kv))
-        self.o = self.param("o", _kernel(("heads", "embed"), heads**-0.5 * out_std), (heads, c.width))
-        self.gate = self.param("gate", _kernel(("embed", "ffn"), std), (c.width, c.ffn_width))
-        self.up = self.param("up", _kernel(("embed", "ffn"), std), (c.width, c.ffn_width))
-        self.down = self.param(
-            "down", _kernel(("ffn", "embed"), c.ffn_width**-0.5 * out_std), (c.ffn_width, c.width)
+        self.attention_norm, self.ffn_norm = self._norm(), self._norm()
+        self.q = self._kernel("q", (c.width, heads), ("embed", "heads"), std)
+        self.k = self._kernel("k", (c.width, kv), ("embed", "kv_heads"), std)
+        self.v = self._kernel("v", (c.width, kv), ("embed", "kv_heads"), std)
+        self.o = self._kernel("o", (heads, c.width), ("heads", "embed"), heads**-0.5 * out_std)
+        self.gate = self._kernel("gate", (c.width, c.ffn_width), ("embed", "ffn"), std)
+        self.up = self._kernel("up", (c.width, c.ffn_width), ("embed", "ffn"), std)
+        self.down = self._kernel(
+            "down", (c.ffn_width, c.width), ("ffn", "embed"), c.ffn_width**-0.5 * out_std
         )
+        if c.qkv_bias:
+            self.q_bias = self._bias("q_bias", heads, "heads")
+            self.k_bias = self._bias("k_bias", kv, "kv_heads")
+            self.v_bias = self._bias("v_bias", kv, "kv_heads")
+        if c.qk_norm:
+            self.q_norm, self.k_norm = self._norm(), self._norm()
+
+    def _norm(self) -> RMSNorm:
+        return RMSNorm(self.config.norm_eps, self.compute.param_dtype)
+
+    def _kernel(self, name: str, shape: tuple[int, int], axes: tuple[str, str], std: float) -> Array:
+        init = _initializer(nn.initializers.normal(std), *axes)
+        return self.param(name, init, shape, jnp.dtype(self.compute.param_dtype)).astype(self.compute.dtype)
+
+    def _bias(self, name: str, width: int, axis: str) -> Array:
+        init = _initializer(nn.initializers.zeros, axis)
+        dtype = jnp.dtype(self.compute.param_dtype)
+        return self.param(name, init, (width,), dtype).astype(self.compute.dtype)
 
     def __call__(
+        self, x_BTD: Float[Array, "B T D"], positions_BT: Int[Array, "B T"], mask: Causal
+    ) -> tuple[Float[Array, "B T D"], None]:
+        """The layer's output for whole sequences; the second value is what `scan` collects: nothing."""
+        q_BTNH, k_BKTH, v_BKTH = self._qkv(x_BTD, positions_BT)
+        backend = choose(self.config, self.compute).causal
+        return self._close(x_BTD, attention.attend(q_BTNH, k_BKTH, v_BKTH, mask, backend)), None
+
+    def extend(
         self,
         x_BTD: Float[Array, "B T D"],
         positions_BT: Int[Array, "B T"],
-        visible_BTC: Bool[Array, "B T C"],
-        cached: tuple[Array, Array] | None = None,
-        write_BT: Int[Array, "B T"] | None = None,
+        cached: tuple[Array, Array],
+        write_BT: Int[Array, "B T"],
     ) -> tuple[Float[Array, "B T D"], tuple[Array, Array]]:
-        """Returns the layer's output and its keys and values ("B K C H").
+        """Writes new keys and values at `write_BT`, then reads the cache ("B K C H"); returns both."""
+        q_BTNH, k_BKTH, v_BKTH = self._qkv(x_BTD, positions_BT)
+        k = kv_cache.write(cached[0], k_BKTH, write_BT)
+        v = kv_cache.write(cached[1], v_BKTH, write_BT)
+        backend = choose(self.config, self.compute).cached
+        return self._close(x_BTD, attention.attend(q_BTNH, k, v, Cached(positions_BT), backend)), (k, v)
 
-        With `cached` keys and values, new ones are written at `write_BT` before attention reads them;
-        without, attention reads only this call's.
-        """
+    def _qkv(
+        self, x_BTD: Float[Array, "B T D"], positions_BT: Int[Array, "B T"]
+    ) -> tuple[Float[Array, "B T N H"], Float[Array, "B K T H"], Float[Array, "B K T H"]]:
+        """Queries, keys and values of this call's tokens; queries and keys are turned."""
         c = self.config
-        B, T, _ = x_BTD.shape
         h_BTD = self.attention_norm(x_BTD)
-        q_BTNH = rotate((h_BTD @ self.q).reshape(B, T, -1, c.head_width), positions_BT, c.rope_theta)
-        k_BTKH = rotate((h_BTD @ self.k).reshape(B, T, -1, c.head_width), positions_BT, c.rope_theta)
-        k, v = k_BTKH.swapaxes(1, 2), (h_BTD @ self.v).reshape(B, T, -1, c.head_width).swapaxes(1, 2)
-        if cached is not None and write_BT is not None:
-            k, v = kv_cache.write(cached[0], k, write_BT), kv_cache.write(cached[1], v, write_BT)
-        mixed_BTNH = attend(q_BTNH, k, v, visible_BTC)
-        x_BTD = x_BTD + mixed_BTNH.reshape(B, T, -1) @ self.o
+        q, k, v = h_BTD @ self.q, h_BTD @ self.k, h_BTD @ self.v
+        if c.qkv_bias:
+            q, k, v = (
+                y + bias[None, None] for y, bias in ((q, self.q_bias), (k, self.k_bias), (v, self.v_bias))
+            )
+        q, k, v = (y.reshape(*y.shape[:2], -1, c.head_width) for y in (q, k, v))
+        if c.qk_norm:
+            q, k = self.q_norm(q), self.k_norm(k)
+        q, k = (rotate(y, positions_BT, c.rope_theta, c.rope_scaling) for y in (q, k))
+        return q, k.swapaxes(1, 2), v.swapaxes(1, 2)
+
+    def _close(
+        self, x_BTD: Float[Array, "B T D"], mixed_BTNH: Float[Array, "B T N H"]
+    ) -> Float[Array, "B T D"]:
+        """What follows attention: the output projection and the feed-forward half."""
+        x_BTD = x_BTD + mixed_BTNH.reshape(*x_BTD.shape[:2], -1) @ self.o
         h_BTD = self.ffn_norm(x_BTD)
-        x_BTD = x_BTD + (jax.nn.silu(h_BTD @ self.gate) * (h_BTD @ self.up)) @ self.down
-        return x_BTD, (k, v)
+        return x_BTD + (jax.nn.silu(h_BTD @ self.gate) * (h_BTD @ self.up)) @ self.down
+
+
+def choose(config: ModelConfig, compute: Compute) -> attention.Choice:
+    """The attention backends of a model on this machine; see `attention.choose` for the error."""
+    return attention.choose(compute.attention, compute.compute_dtype, config.head_width)
 
 
 class Transformer(nn.Module):
@@ -128,34 +145,76 @@ class Transformer(nn.Module):
 
     config: ModelConfig
     vocabulary_size: int
+    compute: Compute = Compute()
 
     def setup(self) -> None:
         c = self.config
-        init = _kernel(("vocabulary", "embed"), c.embedding_std)
-        self.embedding = self.param("embedding", init, (self.vocabulary_size, c.width))
+        choose(c, self.compute)  # refuses an impossible backend before anything is computed
+        shape, dtype = (self.vocabulary_size, c.width), jnp.dtype(self.compute.param_dtype)
+        init = _initializer(nn.initializers.normal(c.embedding_std), "vocabulary", "embed")
+        self.embedding = self.param("embedding", init, shape, dtype)
         if c.token_shift:
-            self.previous = self.param("previous", init, (self.vocabulary_size, c.width))
-        self.blocks = [Block(c) for _ in range(c.layers)]
-        self.norm = RMSNorm(c.norm_eps)
+            self.previous = self.param("previous", init, shape, dtype)
+        if not c.tied_head:
+            init = _initializer(nn.initializers.normal(c.width**-0.5), "embed", "vocabulary")
+            self.output = self.param("head", init, shape[::-1], dtype)
+        self.blocks: Any = self._scanned() if self.compute.scan_layers else self._unrolled()
+        self.norm = RMSNorm(c.norm_eps, self.compute.param_dtype)
+
+    def _unrolled(self) -> list[Block]:
+        return [_rematerialized(self.compute)(self.config, self.compute) for _ in range(self.config.layers)]
+
+    def _scanned(self) -> Any:
+        broadcast: Any = (nn.broadcast, nn.broadcast)
+        scan = nn.scan(
+            _rematerialized(self.compute),
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            in_axes=broadcast,
+            length=self.config.layers,
+            metadata_params={nn.PARTITION_NAME: "layers"},
+        )
+        return scan(self.config, self.compute)
 
     def __call__(self, tokens_BT: Int[Array, "B T"]) -> Float[Array, "B T V"]:
         """Next-token logits: position t sees tokens 0..t."""
-        return self.hidden(tokens_BT) @ self.head()
+        return project(self.hidden(tokens_BT), self.head())
 
-    def hidden(self, tokens_BT: Int[Array, "B T"]) -> Float[Array, "B T D"]:
-        """Final hidden states of whole sequences, each starting at position 0; causal."""
-        B, T = tokens_BT.shape
+    def hidden(
+        self,
+        tokens_BT: Int[Array, "B T"],
+        segment_BT: Int[Array, "B T"] | None = None,
+        positions_BT: Int[Array, "B T"] | None = None,
+    ) -> Float[Array, "B T D"]:
+        """Final hidden states of whole sequences; causal.
+
+        Args:
+          tokens_BT: a sequence a row, or several behind one another.
+          segment_BT: tells them apart: a run of equal numbers is one sequence. None: all of the row is one.
+          positions_BT: of each token in its sequence; None: counted from the sequence's start.
+        """
+        T = tokens_BT.shape[1]
         previous_BT = jnp.pad(tokens_BT, ((0, 0), (1, 0)))[:, :-1]
+        counted_BT = jnp.broadcast_to(jnp.arange(T)[None, :], tokens_BT.shape)
+        if segment_BT is not None:
+            differs = segment_BT[:, 1:] != segment_BT[:, :-1]
+            first_BT = jnp.pad(differs, ((0, 0), (1, 0)), constant_values=True)
+            previous_BT = jnp.where(first_BT, 0, previous_BT)
+            counted_BT = counted_BT - jax.lax.cummax(jnp.where(first_BT, counted_BT, 0), axis=1)
+        positions_BT = counted_BT if positions_BT is None else positions_BT
         x_BTD = self._embed(tokens_BT, previous_BT)
-        positions_BT = jnp.broadcast_to(jnp.arange(T)[None, :], (B, T))
-        visible_BTC = jnp.broadcast_to(jnp.tril(jnp.ones((T, T), bool))[None], (B, T, T))
-        for block in self.blocks:
-            x_BTD, _ = block(x_BTD, positions_BT, visible_BTC)
+        mask = Causal(segment_BT)
+        if self.compute.scan_layers:
+            x_BTD, _ = self.blocks(x_BTD, positions_BT, mask)
+        else:
+            for block in self.blocks:
+                x_BTD, _ = block(x_BTD, positions_BT, mask)
         return self.norm(x_BTD)
 
     def head(self) -> Float[Array, "D V"]:
-        """The output projection: logits = hidden @ head."""
-        return self.embedding.T * self.config.logit_scale
+        """The output projection, in the compute type; `project` applies it."""
+        head_DV = self.embedding.T if self.config.tied_head else self.output
+        return head_DV.astype(self.compute.dtype) * self.config.logit_scale
 
     def extend(
         self,
@@ -181,16 +240,36 @@ class Transformer(nn.Module):
         column_1T = jnp.arange(tokens_BT.shape[1])[None, :]
         positions_BT = offset_B[:, None] + column_1T
         write_BT = jnp.where(column_1T < count_B[:, None], positions_BT, C)
-        visible_BTC = jnp.arange(C)[None, None, :] <= positions_BT[:, :, None]
         x_BTD = self._embed(tokens_BT, previous_BT)
         keys, values = [], []
-        for layer, block in enumerate(self.blocks):
+        for layer in range(self.config.layers):
             cached = (cache.keys[layer], cache.values[layer])
-            x_BTD, (k, v) = block(x_BTD, positions_BT, visible_BTC, cached, write_BT)
+            x_BTD, (k, v) = self._extend_layer(layer, x_BTD, positions_BT, cached, write_BT)
             keys.append(k)
             values.append(v)
         return KVCache(tuple(keys), tuple(values)), self.norm(x_BTD)
 
+    def _extend_layer(self, layer: int, *inputs: Any) -> Any:
+        """`Block.extend` of one layer. A stack is taken apart: a loop would copy the caches."""
+        if not self.compute.scan_layers:
+            return self.blocks[layer].extend(*inputs)
+        params = layers_layout.take(self.blocks.variables["params"], layer)
+        block = Block(self.config, self.compute, parent=None)
+        return block.apply({"params": params}, *inputs, method="extend")
+
     def _embed(self, tokens_BT: Int[Array, "B T"], previous_BT: Int[Array, "B T"]) -> Float[Array, "B T D"]:
-        x_BTD = self.embedding[tokens_BT]
-        return x_BTD + self.previous[previous_BT] if self.config.token_shift else x_BTD
+        x_BTD = self.embedding[tokens_BT].astype(self.compute.dtype)
+        if not self.config.token_shift:
+            return x_BTD
+        return x_BTD + self.previous[previous_BT].astype(self.compute.dtype)
+
+
+def project(hidden_BTD: Float[Array, "B T D"], head_DV: Float[Array, "D V"]) -> Float[Array, "B T V"]:
+    """Logits in float32, whatever type comes in: sums are not rounded to bfloat16."""
+    return jnp.matmul(hidden_BTD, head_DV, preferred_element_type=jnp.float32)
+
+
+def _rematerialized(compute: Compute) -> Any:
+    """The block whose backward pass keeps what the policy says."""
+    policy = REMAT[compute.remat]
+    return Block if policy is None else nn.remat(Block, policy=policy, prevent_cse=not compute.scan_layers)

@@ -99,8 +99,6 @@ def decays(params: optax.Params) -> optax.Params:
     rank, because stacking the layers for `scan` gives a vector a second axis.
     """
     return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: (
-            leaf.ndim >= 2 and not jax.tree_util.keystr(path).endswith(("'scale']", "'bias']"))
-        ),
+        lambda path, leaf: leaf.ndim >= 2 and not jax.tree_util.keystr(path).endswith(("scale']", "bias']")),
         params,
     )

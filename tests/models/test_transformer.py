@@ -7,7 +7,7 @@ import pytest
 
 from codegym_jax.models import kv_cache, sharding
 from codegym_jax.models.presets import PRESETS, ModelConfig
-from codegym_jax.models.transformer import Transformer, attend, rotate
+from codegym_jax.models.transformer import Transformer
 
 VOCABULARY = 37
 GROUPED = ModelConfig(width=24, layers=2, query_heads=4, kv_heads=2, head_width=6, ffn_width=20)
@@ -93,39 +93,3 @@ def test_writes_past_the_end_are_dropped():
     entries_BKTH = jnp.ones((1, 1, 2, 2))
     written = kv_cache.write(cache_BKCH, entries_BKTH, jnp.array([[2, 3]]))
     np.testing.assert_array_equal(written[0, 0], [[0, 0], [0, 0], [1, 1]])
-
-
-def test_rotation_depends_on_distance_only():
-    """<rotate(q, m), rotate(k, n)> is a function of m - n."""
-    q, k = (jax.random.normal(jax.random.key(i), (1, 1, 1, 8)) for i in (0, 1))
-
-    def score(m, n):
-        at = lambda p: jnp.array([[p]], jnp.int32)  # noqa: E731
-        return (rotate(q, at(m), 500.0) * rotate(k, at(n), 500.0)).sum()
-
-    np.testing.assert_allclose(score(9, 4), score(25, 20), rtol=1e-5)
-    assert abs(score(9, 4) - score(9, 5)) > 1e-3
-
-
-def test_rotation_of_a_known_angle():
-    """With H = 2 there is one frequency, theta^0 = 1: position p turns (1, 0) to (cos p, sin p)."""
-    x = jnp.array([1.0, 0.0]).reshape(1, 1, 1, 2)
-    turned = rotate(x, jnp.array([[2]], jnp.int32), 10_000.0).ravel()
-    np.testing.assert_allclose(turned, [np.cos(2), np.sin(2)], atol=1e-6)
-
-
-def test_grouped_attention_equals_repeated_heads():
-    """Query head n reads key-value head n // (N/K), as if each were repeated N/K times."""
-    q = jax.random.normal(jax.random.key(0), (2, 5, 4, 6))
-    k, v = (jax.random.normal(jax.random.key(i), (2, 2, 7, 6)) for i in (1, 2))
-    visible = jax.random.bernoulli(jax.random.key(3), 0.6, (2, 5, 7)).at[:, :, 0].set(True)
-    repeated = attend(q, jnp.repeat(k, 2, axis=1), jnp.repeat(v, 2, axis=1), visible)
-    np.testing.assert_allclose(attend(q, k, v, visible), repeated, atol=1e-5)
-    scores = jnp.einsum("th,ch->tc", q[0, :, 3], k[0, 1]) / 6**0.5
-    weights = jax.nn.softmax(jnp.where(visible[0], scores, -jnp.inf), axis=-1)
-    np.testing.assert_allclose(attend(q, k, v, visible)[0, :, 3], weights @ v[0, 1], atol=1e-5)
-
-
-def test_impossible_shapes_are_refused():
-    with pytest.raises(ValueError, match=r"query_heads \(3\) must be a multiple of kv_heads \(2\)"):
-        ModelConfig(width=8, layers=1, query_heads=3, kv_heads=2, head_width=4, ffn_width=8)
