@@ -8,9 +8,9 @@ PACKAGE = "codegym_jax.synthesis.outline"
 MODULES = (
     "values", "names", "english", "tools", "scopes", "expressions", "branches", "simplify", "access",
     "copies", "scalars", "returned", "classes", "identities", "loops", "normalize", "reading", "rewrite",
-    "problem", "features", "inputs", "mutation", "state_words", "state_base", "state_containers",
-    "state_keys", "state_lists", "state_maps", "state_sets", "state_numbers", "state_locals", "state_prepare",
-    "state_order", "state", "trace", "emit", "guest",
+    "problem", "features", "inputs", "preconditions", "mutation", "state_words", "state_base",
+    "state_containers", "state_keys", "state_lists", "state_maps", "state_sets", "state_numbers",
+    "state_locals", "state_prepare", "state_order", "state", "trace", "emit", "guest",
 )  # fmt: skip
 
 _LOADER = """

@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from codegym_jax.synthesis.outline import features, inputs, names, values
+from codegym_jax.synthesis.outline import features, inputs, names, preconditions, values
 from codegym_jax.synthesis.outline.access import hidden_parameters
 from codegym_jax.synthesis.outline.emit import environment
 from codegym_jax.synthesis.outline.problem import Inputs, Problem
@@ -38,6 +38,7 @@ MIN_SAMPLES = 10
 MAX_NATIVE_OPERATIONS = 30  # that the oracle works out by itself; with more, the tools are not what solves
 FEW_INPUTS = 4  # with fewer, those made from annotations join in
 MAX_EXAMPLE_CHARS = 300
+HANDY_EXAMPLE_CHARS = 100
 
 
 def synthesize(argument_json: str) -> str:
@@ -168,8 +169,12 @@ def _drawn(about: dict[str, Any], count: int) -> tuple[Problem, list[tuple[Input
     if not pairs:
         raise Unusable("the solution fails or is not deterministic")
     originals = [item for item, _ in pairs]
-    altered = list(_first(inputs.answered(problem, more(originals, source, 6 * count), seen), count))
-    longer = inputs.grown(originals, hidden_parameters(originals), source, 2 * count)
+    demanded = preconditions.common(originals)
+    changed = preconditions.keeping(demanded, more(originals, source, 12 * count))
+    altered = list(_first(inputs.answered(problem, changed, seen), count))
+    longer = preconditions.keeping(
+        demanded, inputs.grown(originals, hidden_parameters(originals), source, 2 * count)
+    )
     joined = list(_first(inputs.answered(problem, longer, seen), count // 3))
     pairs = _taking_turns([pairs[::2], pairs[1::2], altered, joined])
     if len(pairs) < MIN_SAMPLES:
@@ -322,7 +327,10 @@ def _statement(problem: Problem, samples: list[Sample], configs: list[Inputs], a
 
 
 def _example(samples: list[Sample], configs: list[Inputs]) -> str:
-    """The shortest sample that is no task, as text; "" when all are long."""
+    """A sample that is no task, as text; "" when all are long.
+
+    The longest of the short ones, because an empty list explains nothing; else the shortest.
+    """
     tasks = {values.to_json(config) for config in configs}
     texts = [
         ", ".join(f"`{name}` = {values.to_json(value)}" for name, value in sample.inputs.items())
@@ -330,8 +338,9 @@ def _example(samples: list[Sample], configs: list[Inputs]) -> str:
         for sample in samples
         if values.to_json(sample.inputs) not in tasks
     ]
-    shortest = min(texts, key=len, default="")
-    return f"For example, with {shortest}" if 0 < len(shortest) <= MAX_EXAMPLE_CHARS else ""
+    handy = [text for text in texts if len(text) <= HANDY_EXAMPLE_CHARS]
+    chosen = max(handy, key=len) if handy else min(texts, key=len, default="")
+    return f"For example, with {chosen}" if 0 < len(chosen) <= MAX_EXAMPLE_CHARS else ""
 
 
 class _Oracle:

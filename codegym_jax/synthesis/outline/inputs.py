@@ -117,7 +117,8 @@ def varied(base: list[Inputs], source: random.Random, count: int) -> Iterator[In
       source: a `random.Random`.
       count: how many to draw.
     """
-    pools = {name: _Pool([inputs[name] for inputs in base if name in inputs]) for name in base[0]}
+    given = dict.fromkeys(name for inputs in base for name in inputs)  # one may leave out what has a default
+    pools = {name: _Pool([inputs[name] for inputs in base if name in inputs]) for name in given}
     for _ in range(count):
         inputs = copy.deepcopy(source.choice(base))
         for name in inputs:
@@ -189,7 +190,7 @@ class _Pool:
             key: self.varied(item, source) if source.random() < 0.3 else item for key, item in value.items()
         }
 
-    def _number(self, value: float, source: random.Random) -> Any:
+    def _number(self, value: int | float, source: random.Random) -> Any:
         alike = [scalar for scalar in self.scalars if type(scalar) is type(value)]
         return source.choice(alike or [value])
 
