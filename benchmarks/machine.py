@@ -36,8 +36,8 @@ def load_average() -> list[float]:
     return [round(load, 2) for load in os.getloadavg()]
 
 
-def describe() -> dict[str, Any]:
-    """CPU, cores, Python, wasmtime and commit."""
+def describe(packages: Iterable[str] = ("wasmtime",)) -> dict[str, Any]:
+    """CPU, cores, Python, commit, and the versions of packages."""
     cpuinfo = pathlib.Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -45,7 +45,7 @@ def describe() -> dict[str, Any]:
         "cpu": models[0] if models else platform.processor() or platform.machine(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "python": platform.python_version(),
-        "wasmtime": version("wasmtime"),
+        **{name: version(name) for name in packages},
         "commit": _commit(),
     }
 

@@ -1,0 +1,190 @@
+"""This project's engine: the sampler that plays episodes, and the update that trains policies."""
+
+import functools
+from time import perf_counter
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import NamedSharding
+
+from benchmarks.engines import workload
+from benchmarks.engines.jax_side import Compiled, versions
+from benchmarks.engines.worker import Job, serve
+from benchmarks.engines.workload import Decode, MultiTurn, TrainStep
+from codegym_jax.algorithms.log_probs import make_log_prob_fn
+from codegym_jax.models import sharding
+from codegym_jax.models.compute import Compute
+from codegym_jax.models.transformer import Transformer
+from codegym_jax.models.weights import open_weights
+from codegym_jax.records import TrainBatch
+from codegym_jax.rollout.generate import Sampler
+from codegym_jax.rollout.sampling import episode_key
+from codegym_jax.trainer.optimizer import make_adamw
+from codegym_jax.trainer.state import init_state
+from codegym_jax.trainer.step import make_sft_step
+
+
+class _Loaded:
+    """The model, its parameters, and what every benchmark asks of them."""
+
+    def __init__(self, job: Job) -> None:
+        self.job, self.compiled = job, Compiled()
+        weights = open_weights(job.checkpoint)
+        self.vocabulary = weights.vocabulary_size
+        param_dtype = "float32" if job.benchmark == "train_step" else job.dtype
+        compute = Compute(param_dtype=param_dtype, compute_dtype=job.dtype)
+        self.model = Transformer(weights.config, self.vocabulary, compute)
+        self.mesh = sharding.make_mesh()
+        self.params: Any = weights.load(self.model, self.mesh)
+
+    def versions(self) -> dict[str, str]:
+        """As `worker.Engine` says."""
+        return versions(("jax", "flax"))
+
+    def sampler(
+        self,
+        *,
+        slots: int,
+        length: int,
+        message_tokens: int,
+        extend_width: int,
+        prefill_width: int,
+        share_prefixes: bool,
+    ) -> Sampler:
+        """A sampler whose messages end by their budget alone: no token has the id of its stop."""
+        return Sampler(
+            self.model,
+            self.mesh,
+            slots=slots,
+            max_tokens=length,
+            max_message_tokens=message_tokens,
+            stop_sequences=((self.vocabulary,),),
+            extend_width=extend_width,
+            prefill_rows=slots,
+            prefill_width=prefill_width,
+            idle_fraction=1.0,
+            share_prefixes=share_prefixes,
+        )
+
+
+class _Decode(_Loaded):
+    def __init__(self, job: Job) -> None:
+        super().__init__(job)
+        assert isinstance(job.workload, Decode)
+        self.work = job.workload
+        self.prompts = self.work.prompts(self.vocabulary).tolist()
+        self.slots = self.sampler(
+            slots=self.work.rows,
+            length=self.work.prompt_tokens + self.work.new_tokens,
+            message_tokens=self.work.new_tokens,
+            extend_width=8,
+            prefill_width=self.work.prompt_tokens,
+            share_prefixes=False,  # the same prompts come again and again
+        )
+
+    def round(self, number: int) -> dict[str, Any]:
+        start_s = perf_counter()
+        self._generate(1)
+        prefill_s = perf_counter() - start_s
+        ids = self._generate(self.work.new_tokens)
+        return {
+            "prefill": prefill_s,
+            "total": perf_counter() - start_s - prefill_s,
+            "compiled": self.compiled.count,
+            "ids": ids,
+        }
+
+    def _generate(self, tokens: int) -> list[list[int]]:
+        rows = range(self.work.rows)
+        self.slots.start({row: episode_key(0, "decode", row) for row in rows})
+        self.slots.append(self.params, dict(enumerate(self.prompts)))
+        return self.slots.decode(self.params, np.full(len(rows), tokens, np.int32), 0.0).tokens_BT.tolist()
+
+
+class _MultiTurn(_Loaded):
+    def __init__(self, job: Job) -> None:
+        super().__init__(job)
+        assert isinstance(job.workload, MultiTurn)
+        self.work = job.workload
+        self.slots = self.sampler(
+            slots=self.work.episodes,
+            length=self.work.length + 1,
+            message_tokens=self.work.message_tokens,
+            extend_width=self.work.result_tokens,
+            prefill_width=self.work.prompt_tokens,
+            share_prefixes=True,
+        )
+
+    def round(self, number: int) -> dict[str, Any]:
+        work, slots = self.work, range(self.work.episodes)
+        task_of = work.task_of_episodes(number)
+        episodes: list[list[int]] = [[] for _ in slots]
+        budget_B = np.full(len(slots), work.message_tokens, np.int32)
+        prefilled = self.slots.prefilled_tokens
+        start_s = perf_counter()
+        self.slots.start({slot: episode_key(0, str(task_of[slot]), slot % work.attempts) for slot in slots})
+        self.slots.append(self.params, {slot: work.prompt(task_of[slot], self.vocabulary) for slot in slots})
+        for turn in range(work.turns):
+            sampled = self.slots.decode(self.params, budget_B, 1.0)
+            for slot in slots:
+                episodes[slot] += sampled.tokens_BT[slot, : sampled.count_B[slot]].tolist()
+            if turn + 1 < work.turns:
+                results = {slot: work.result(task_of[slot], turn, self.vocabulary) for slot in slots}
+                self.slots.append(self.params, results)
+        return {
+            "total": perf_counter() - start_s,
+            "compiled": self.compiled.count,
+            "programs": self.slots.compiled_programs,
+            "prefilled": self.slots.prefilled_tokens - prefilled,
+            "episodes": episodes,
+        }
+
+
+class _TrainStep(_Loaded):
+    def __init__(self, job: Job) -> None:
+        super().__init__(job)
+        assert isinstance(job.workload, TrainStep)
+        self.work = job.workload
+        log_prob_fn = make_log_prob_fn(
+            functools.partial(self._apply, method="hidden"), functools.partial(self._apply, method="head")
+        )
+        optimizer = make_adamw(
+            workload.LEARNING_RATE,
+            warmup_steps=0,
+            weight_decay=workload.WEIGHT_DECAY,
+            b1=workload.ADAM_B1,
+            b2=workload.ADAM_B2,
+            max_grad_norm=workload.MAX_GRAD_NORM,
+        )
+        everywhere = sharding.place(self.mesh)
+        self.state = jax.tree.map(
+            lambda leaf: (
+                leaf if isinstance(leaf.sharding, NamedSharding) else jax.device_put(leaf, everywhere)
+            ),
+            init_state(self.params, optimizer),
+        )
+        del self.params  # the first update takes them
+        self.step = make_sft_step(log_prob_fn, optimizer)
+
+    def round(self, number: int) -> dict[str, Any]:
+        tokens_BT = self.work.batch(self.vocabulary, number)
+        mask_BT = np.ones(tokens_BT.shape, np.float32)
+        mask_BT[:, 0] = 0.0
+        zeros_BT = np.zeros(tokens_BT.shape, np.float32)
+        batch = TrainBatch(tokens_BT, mask_BT, zeros_BT, zeros_BT)
+        start_s = perf_counter()
+        self.state, metrics = self.step(self.state, [batch], float(mask_BT.sum()))
+        jax.block_until_ready(self.state)
+        return {
+            "total": perf_counter() - start_s,
+            "compiled": self.compiled.count,
+            "loss": float(metrics["loss"]),
+        }
+
+    def _apply(self, params: Any, *arguments: Any, method: str) -> Any:
+        return self.model.apply({"params": params}, *arguments, method=method)
+
+
+if __name__ == "__main__":
+    serve({"decode": _Decode, "multi_turn": _MultiTurn, "train_step": _TrainStep})
