@@ -4,14 +4,16 @@ RUN ?= runs/smoke
 MINUTES ?= 30
 VENV := .venv
 BIN := $(VENV)/bin
+PARITY := .venv-parity
 
-.PHONY: help setup smoke test test-slow test-gpu lint lock guest native bench soak clean
+.PHONY: help setup smoke test test-slow test-gpu test-parity lint lock guest native bench soak clean
 
 help:
 	@echo "make smoke       the whole pipeline on a CPU; RUN=runs/smoke names the output folder"
 	@echo "make test        linters, type checker, import contract, tests"
 	@echo "make test-slow   the tests that take minutes; property tests on a thousand new examples"
 	@echo "make test-gpu    the tests that need an accelerator"
+	@echo "make test-parity beside transformers, on the pretrained model of 98 MB; sets up .venv-parity"
 	@echo "make lock        pin the newest allowed versions into requirements.lock"
 	@echo "make bench       the sandbox beside its peers, as JSON lines; needs the extra \`bench\`"
 	@echo "make soak        half an hour of random episodes, traps and killed workers; MINUTES=30"
@@ -32,14 +34,25 @@ smoke: setup
 	$(BIN)/codegym run configs/smoke_cpu.py --run $(RUN)
 
 test: lint
-	$(BIN)/python -m pytest -n 2 -m "not slow and not gpu"
+	$(BIN)/python -m pytest -n 2 -m "not slow and not gpu and not parity"
 
 test-slow: setup
-	$(BIN)/python -m pytest -m slow
-	$(BIN)/python -m pytest -n 2 -m "hypothesis and not slow and not gpu" --hypothesis-profile=explore
+	$(BIN)/python -m pytest -m "slow and not parity"
+	$(BIN)/python -m pytest -n 2 -m "hypothesis and not slow and not gpu and not parity" --hypothesis-profile=explore
 
 test-gpu: setup
 	$(BIN)/python -m pytest -m gpu
+
+# An environment of its own: PyTorch and transformers are no part of the lock.
+$(PARITY)/.installed: requirements.lock tests/parity/requirements.txt pyproject.toml
+	$(PYTHON) -m venv $(PARITY)
+	$(PARITY)/bin/python -m pip install --quiet --no-deps -r requirements.lock
+	$(PARITY)/bin/python -m pip install --quiet --no-deps -r tests/parity/requirements.txt
+	$(PARITY)/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+test-parity: $(PARITY)/.installed
+	$(PARITY)/bin/python -m pytest -m parity -s tests/parity
 
 lint: setup
 	$(BIN)/ruff check .
@@ -49,7 +62,7 @@ lint: setup
 
 lock:
 	$(PYTHON) -m pip install --quiet uv
-	$(PYTHON) -m uv pip compile pyproject.toml --universal --extra dev --extra problems --extra synth --no-annotate --no-header -o requirements.lock
+	$(PYTHON) -m uv pip compile pyproject.toml --universal --extra dev --extra problems --extra synth --extra hub --extra gguf --no-annotate --no-header -o requirements.lock
 
 guest: setup
 	$(BIN)/python -m envs_wasm.python_guest.build
@@ -64,4 +77,4 @@ soak: setup
 	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES)
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(PARITY) build *.egg-info .pytest_cache .ruff_cache
