@@ -210,8 +210,10 @@ class TrainConfig:
     clip_high: float = 0.2
     max_invalid_fraction: float = 0.2  # more host failures than this in one step stop the run
     checkpoint_every: int = 10
+    chunk_tokens: int = 32  # positions of every row that have logits at the same time
 
     def __post_init__(self) -> None:
+        at_least("train", self, chunk_tokens=1)
         at_least("train", self, steps=0, rows_per_update=1, learning_rate=0, warmup_steps=0, weight_decay=0)
         at_least("train", self, adam_b1=0, adam_b2=0, max_grad_norm=0, clip_low=0, clip_high=0)
         at_least("train", self, max_invalid_fraction=0, checkpoint_every=1)

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
-from codegym_jax.models import attention, kv_cache, layers_layout
+from codegym_jax.models import attention, kv_cache, layers_layout, sharding
 from codegym_jax.models.attention import Cached, Causal
 from codegym_jax.models.compute import REMAT, Compute
 from codegym_jax.models.kv_cache import KVCache
@@ -214,7 +214,9 @@ class Transformer(nn.Module):
     def head(self) -> Float[Array, "D V"]:
         """The output projection, in the compute type; `project` applies it."""
         head_DV = self.embedding.T if self.config.tied_head else self.output
-        return head_DV.astype(self.compute.dtype) * self.config.logit_scale
+        # Gathered once, not for each chunk of logits.
+        head_DV = sharding.constrain(head_DV.astype(self.compute.dtype), None, "vocabulary")
+        return head_DV * self.config.logit_scale
 
     def extend(
         self,
@@ -258,7 +260,7 @@ class Transformer(nn.Module):
         return block.apply({"params": params}, *inputs, method="extend")
 
     def _embed(self, tokens_BT: Int[Array, "B T"], previous_BT: Int[Array, "B T"]) -> Float[Array, "B T D"]:
-        x_BTD = self.embedding[tokens_BT].astype(self.compute.dtype)
+        x_BTD = sharding.constrain(self.embedding[tokens_BT], "rows", None, None).astype(self.compute.dtype)
         if not self.config.token_shift:
             return x_BTD
         return x_BTD + self.previous[previous_BT].astype(self.compute.dtype)
