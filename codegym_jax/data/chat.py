@@ -4,17 +4,29 @@ Ids are append-only: a prompt is rendered once, the policy's own ids are kept as
 tool result is a list of ids to append. Nothing that a policy produced is ever encoded again.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int
 
 from codegym_jax.config import ConfigError
+from codegym_jax.data.chat_template import ChatTemplate
 from codegym_jax.data.codegym import Codegym
 from codegym_jax.data.compact import Compact
 from codegym_jax.data.hermes import Hermes
-from codegym_jax.data.style import Piece, Special, Style, read_action, write_action
+from codegym_jax.data.style import (
+    Call,
+    Content,
+    Fault,
+    Piece,
+    Special,
+    Style,
+    join_texts,
+    read_action,
+    write_action,
+)
 from codegym_jax.data.tokenizer import Tokenizer
 from codegym_jax.records import EnvSpec
 
@@ -33,14 +45,32 @@ class Demonstration:
 class Renderer:
     """A style joined to a tokenizer."""
 
-    def __init__(self, style: Style, tokenizer: Tokenizer) -> None:
-        """Raises `TokenizerError` when the tokenizer lacks a special token of the style."""
+    def __init__(self, style: Style, tokenizer: Tokenizer, stop_texts: Sequence[str] = ()) -> None:
+        """Joins them.
+
+        Args:
+          style: how turns read.
+          tokenizer: must have the special tokens of the style.
+          stop_texts: what ends a message beside the style's own stop, such as `</tool_call>`; recognized
+            where it is written in the tokens that it has by itself.
+
+        Raises:
+          TokenizerError: when the tokenizer lacks a special token of the style.
+          ConfigError: when a stop text is empty.
+        """
         for name in style.special_tokens:
-            tokenizer.special_id(name)
+            tokenizer.added_id(name)
+        if not all(stop_texts):
+            raise ConfigError("a stop text must not be empty")
         self._style = style
         self.tokenizer = tokenizer
-        self.stop_id = tokenizer.special_id(style.stop.name)
+        self.stop_id = tokenizer.added_id(style.stop.name)
         self.vocabulary_size = tokenizer.vocabulary_size
+        end_of_text = [] if tokenizer.eos is None else [tokenizer.added_id(tokenizer.eos)]
+        self._end_ids = (self.stop_id, *end_of_text)
+        ends = [*((end,) for end in self._end_ids), *(tuple(tokenizer.encode(text)) for text in stop_texts)]
+        self.stop_sequences = tuple(dict.fromkeys(ends))
+        """Each ends a message; the first is the style's own, and a pretrained model's end of text is one."""
 
     def render_prompt(self, spec: EnvSpec) -> list[int]:
         """Everything before the policy's first message; tells nothing of the hidden config."""
@@ -58,35 +88,58 @@ class Renderer:
         """
         return self._encode((self._style.message(read_action(action), spec), self._style.stop))
 
-    def bridge_to_next_turn(self, observation: str) -> list[int]:
-        """What to append after a message's `stop_id`, so that the policy's next message can follow.
+    def bridge_to_next_turn(
+        self, observation: str | Sequence[str], stopped_by: Sequence[int] | None = None
+    ) -> list[int]:
+        """What to append after a message, so that the policy's next message can follow.
 
-        Special tokens spelled inside `observation` stay ordinary text.
+        Added tokens spelled inside an observation stay ordinary text.
+
+        Args:
+          observation: what the tool said; of several results at once, all, which share one turn.
+          stopped_by: the one of `stop_sequences` that ended the message. After another than the style's own
+            stop, that stop comes first.
         """
-        return self._encode(self._style.result(observation))
+        closing = [] if stopped_by is None or tuple(stopped_by) == (self.stop_id,) else [self.stop_id]
+        observations = (observation,) if isinstance(observation, str) else observation
+        return closing + self._encode(self._style.result(observations))
 
     def parse_response(self, ids: Sequence[int], spec: EnvSpec) -> str:
         """The action of one policy message, for `Env.step`.
 
         Args:
-          ids: as sampled, with or without the final `stop_id`.
+          ids: as sampled, with or without the token that stopped it.
           spec: the environment it is sent to.
 
         Returns:
           The action as JSON when the message is one well-formed call, else the message's text, which the
           environment answers with an error. A message with a special token inside it is no call.
         """
-        ids = list(ids)
-        if ids and ids[-1] == self.stop_id:
-            ids.pop()
-        text = self.tokenizer.decode(ids)
-        if not self.tokenizer.special_id_set.isdisjoint(ids):
-            return text
-        call = self._style.parse(text, spec)
+        text, call = self._parse(ids, spec)
         try:
-            return text if call is None else write_action(call)
+            return text if isinstance(call, Fault) else write_action(call)
         except RecursionError:  # nested so deeply that it could be read, but not written
             return text
+
+    def fault(self, ids: Sequence[int], spec: EnvSpec) -> str:
+        """Why a message is no call, for the policy to read; empty when it is one, or there is no more to say.
+
+        Says in the terms of the style what the environment, which sees actions only, cannot. A style such as
+        `compact` adds nothing.
+        """
+        _, call = self._parse(ids, spec)
+        return call.text if isinstance(call, Fault) else ""
+
+    def _parse(self, ids: Sequence[int], spec: EnvSpec) -> tuple[str, Call | Fault]:
+        """A message as text, without the token that stopped it, and as a call."""
+        ids = list(ids)
+        if ids and ids[-1] in self._end_ids:
+            ids.pop()
+        text = self.tokenizer.decode(ids)
+        known = max(ids, default=0) < self.vocabulary_size
+        if known and self.tokenizer.special_id_set.isdisjoint(ids):
+            return text, self._style.parse(text, spec)
+        return text, Fault("Error: a call is written in text alone, with no special token inside it")
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of any ids, special tokens by name; for people."""
@@ -118,22 +171,56 @@ class Renderer:
 
     def _encode(self, pieces: Sequence[Piece]) -> list[int]:
         ids: list[int] = []
+        text = ""  # since the last token; encoded as one
         for piece in pieces:
-            if isinstance(piece, Special):
-                ids.append(self.tokenizer.special_id(piece.name))
-            else:
-                ids += self.tokenizer.encode(piece)
-        return ids
+            if isinstance(piece, Content):
+                text += piece.text
+                continue
+            tokenizer = self.tokenizer
+            parts = (
+                (tokenizer.added_id(piece.name),)
+                if isinstance(piece, Special)
+                else tokenizer.split_markup(piece)
+            )
+            for part in parts:
+                if isinstance(part, str):
+                    text += part
+                else:
+                    ids += (*self.tokenizer.encode_verbatim(text), part)
+                    text = ""
+        return ids + list(self.tokenizer.encode_verbatim(text))
 
 
-def make_renderer(style: str, tokenizer: Tokenizer) -> Renderer:
+def make_renderer(
+    style: str,
+    tokenizer: Tokenizer,
+    *,
+    stop_texts: Sequence[str] = (),
+    template_variables: Mapping[str, Any] | None = None,
+) -> Renderer:
     """The renderer of the style called `style`.
+
+    On a tokenizer with a chat template, `hermes` frames turns by that template.
+
+    Args:
+      style: a key of `STYLES`.
+      tokenizer: of the policy.
+      stop_texts: as `Renderer` takes them.
+      template_variables: switches of the chat template, such as `enable_thinking`: False.
 
     Raises:
       ConfigError: when there is no such style.
       TokenizerError: when the tokenizer lacks a special token of the style.
+      ChatTemplateError: when the chat template cannot be used.
     """
-    return Renderer(_find_style(style), tokenizer)
+    found = _find_style(style)
+    if isinstance(found, Hermes) and tokenizer.chat_template is not None:
+        variables = {**tokenizer.token_names, **(template_variables or {})}
+        frame = ChatTemplate(
+            tokenizer.chat_template, added_tokens=tokenizer.added_tokens, variables=variables
+        )
+        found = Hermes(frame)
+    return Renderer(found, tokenizer, stop_texts)
 
 
 def special_tokens(style: str) -> tuple[str, ...]:
@@ -148,7 +235,7 @@ def special_tokens(style: str) -> tuple[str, ...]:
 def training_texts(
     style: str, spec: EnvSpec, actions: Sequence[str], observations: Sequence[str]
 ) -> Iterator[str]:
-    """The ordinary texts of a demonstration, piece by piece as a renderer will encode them.
+    """The ordinary texts of a demonstration, each as a renderer will encode it.
 
     They are what a tokenizer for the style is trained on, before there is a renderer.
 
@@ -157,11 +244,11 @@ def training_texts(
       ValueError, RenderError: as `Renderer.render_demonstration`.
     """
     found = _find_style(style)
-    yield from (piece for piece in found.prompt(spec) if isinstance(piece, str))
+    yield from join_texts(found.prompt(spec))
     for index, (action, observation) in enumerate(zip(actions, observations, strict=True)):
         yield found.message(read_action(action), spec)
         if index < len(actions) - 1:
-            yield from (piece for piece in found.result(observation) if isinstance(piece, str))
+            yield from join_texts(found.result((observation,)))
 
 
 def _find_style(name: str) -> Style:

@@ -8,14 +8,16 @@ a result is a user turn. The instructions are our own words.
 Source: CodeGym, arXiv 2509.17325, figure 13 (markers, tool listing without example outputs).
 """
 
+from collections.abc import Sequence
+
 from codegym_jax.data import strict_json
-from codegym_jax.data.style import Call, Piece, Special, to_call
+from codegym_jax.data.chat_template import ChatML, Message
+from codegym_jax.data.style import Call, Content, Fault, Piece, parse_between, to_call
 from codegym_jax.records import EnvSpec, ToolSpec
 
-_START = Special("<|im_start|>")
-_END = Special("<|im_end|>")
+_FRAME = ChatML()
 _OPEN, _CLOSE = "<|FunctionCallBegin|>", "<|FunctionCallEnd|>"
-_NEXT_TURN: tuple[Piece, ...] = (_END, "\n", _START, "assistant\n")
+_FORM = Fault(f'Error: a call is {_OPEN}[{{"name": ..., "parameters": {{...}}}}]{_CLOSE}, with no other key')
 
 _INSTRUCTIONS = f"""\
 Solve the task below step by step, only by calling the functions you are given; write no program of your own.
@@ -31,39 +33,30 @@ Task:
 class Codegym:
     """See the module."""
 
-    special_tokens = (_START.name, _END.name)
-    stop = _END
+    special_tokens = _FRAME.special_tokens
+    stop = _FRAME.stop
 
     def prompt(self, spec: EnvSpec) -> tuple[Piece, ...]:
-        listing = "".join(_listing(tool) for tool in spec.tools)
-        return (
-            *(_START, f"system\n{listing}", _END, "\n"),
-            *(_START, f"user\n{_INSTRUCTIONS}{spec.statement.strip()}"),
-            *_NEXT_TURN,
-        )
+        listing = Content("".join(_listing(tool) for tool in spec.tools))
+        statement = Content(spec.statement.strip())
+        return _FRAME.open([Message("system", (listing,)), Message("user", (_INSTRUCTIONS, statement))])
 
     def message(self, call: Call, spec: EnvSpec) -> str:
         del spec  # arguments go by name
         value = [{"name": call.name, "parameters": call.parameters}]
         return _OPEN + strict_json.dumps(value, spaces=True) + _CLOSE
 
-    def result(self, observation: str) -> tuple[Piece, ...]:
-        return ("\n", _START, f"user\n{observation}", *_NEXT_TURN)
+    def result(self, observations: Sequence[str]) -> tuple[Piece, ...]:
+        return _FRAME.follow([Message("user", (Content("\n".join(observations)),))])
 
-    def parse(self, message: str, spec: EnvSpec) -> Call | None:
+    def parse(self, message: str, spec: EnvSpec) -> Call | Fault:
         """Words before the call are allowed (a model may think aloud); a second call is not."""
         del spec
-        _, opened, rest = message.partition(_OPEN)
-        body = rest.lstrip()
-        if not opened:
-            return None
-        try:
-            value, end = strict_json.load_prefix(body, 0)
-        except ValueError:
-            return None
-        if not isinstance(value, list) or len(value) != 1 or body[end:].strip() != _CLOSE:
-            return None
-        return to_call(value[0], "parameters")
+        value = parse_between(message, _OPEN, _CLOSE)
+        if isinstance(value, Fault):
+            return value
+        one = value[0] if isinstance(value, list) and len(value) == 1 else None
+        return to_call(one, "parameters") or _FORM
 
 
 def _listing(tool: ToolSpec) -> str:

@@ -9,9 +9,10 @@ the signature's order; a result is the observation, verbatim.
 """
 
 import re
+from collections.abc import Sequence
 
 from codegym_jax.data import strict_json
-from codegym_jax.data.style import Call, Piece, RenderError, Special
+from codegym_jax.data.style import Call, Content, Fault, Piece, RenderError, Special
 from codegym_jax.records import EnvSpec, ToolSpec
 
 _BEGIN = Special("<|bos|>")
@@ -31,7 +32,7 @@ class Compact:
         lines = [_title(spec.class_name)]
         for tool in spec.tools:
             lines.append(f"{tool.name}({','.join(parameter.name for parameter in tool.parameters)})")
-        return _BEGIN, "\n".join(lines), _END_OF_PROMPT
+        return _BEGIN, Content("\n".join(lines)), _END_OF_PROMPT
 
     def message(self, call: Call, spec: EnvSpec) -> str:
         name, parameters = call
@@ -45,20 +46,20 @@ class Compact:
         values = (strict_json.dumps(parameters[name], spaces=False) for name in names)
         return f"{tool.name}({','.join(values)})"
 
-    def result(self, observation: str) -> tuple[Piece, ...]:
-        return observation, _END_OF_RESULT
+    def result(self, observations: Sequence[str]) -> tuple[Piece, ...]:
+        return tuple(piece for one in observations for piece in (Content(one), _END_OF_RESULT))
 
-    def parse(self, message: str, spec: EnvSpec) -> Call | None:
+    def parse(self, message: str, spec: EnvSpec) -> Call | Fault:
         name, bracket, rest = message.partition("(")
         tool = _find_tool(spec, name)
         if tool is None or not bracket or not rest.endswith(")"):
-            return None
+            return Fault()
         try:
             values = strict_json.loads(f"[{rest[:-1]}]")
         except ValueError:
-            return None
+            return Fault()
         if not _required_count(tool) <= len(values) <= len(tool.parameters):
-            return None
+            return Fault()
         names = [parameter.name for parameter in tool.parameters]
         return Call(name, dict(zip(names, values, strict=False)))
 

@@ -1,63 +1,85 @@
 """Style `hermes`: tools as JSON schemas and calls in `<tool_call>` tags, the form Qwen models are tuned on.
 
-Turns are framed in ChatML. The tags are interface and kept to the letter; the instructions are our own words.
+The tags are interface and kept to the letter; the instructions are our own words. How turns are framed is
+asked of a `Frame`: ChatML, or the template that a pretrained model brings. A template that takes tools lists
+them in the words its model was tuned on; for any other, our own words list them.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 from codegym_jax.data import strict_json
+from codegym_jax.data.chat_template import ChatML, Frame, Message
 from codegym_jax.data.json_schema import tool_schema
-from codegym_jax.data.style import Call, Piece, Special, to_call
+from codegym_jax.data.style import Call, Content, Fault, Piece, Special, parse_between, to_call
 from codegym_jax.records import EnvSpec
 
-_START = Special("<|im_start|>")
-_END = Special("<|im_end|>")
 _OPEN, _CLOSE = "<tool_call>", "</tool_call>"
-_NEXT_TURN: tuple[Piece, ...] = (_END, "\n", _START, "assistant\n")
+_FORM = Fault(f'Error: a call is {_OPEN}{{"name": ..., "arguments": {{...}}}}{_CLOSE}, with no other key')
 
-_INSTRUCTIONS = """\
+_WITH_TEMPLATE = (
+    "You solve a task by calling functions. Make one call in each message and wait for its result."
+)
+_BEFORE_TOOLS = """\
 You solve a task by calling functions. These are the functions, each as a JSON schema, within <tools></tools>:
 <tools>
-{tools}
+"""
+_AFTER_TOOLS = """
 </tools>
 
 Make one call in each message and wait for its result. Write the call as a JSON object within \
 <tool_call></tool_call>:
 <tool_call>
-{{"name": <name of the function>, "arguments": <object with its arguments>}}
+{"name": <name of the function>, "arguments": <object with its arguments>}
 </tool_call>"""
 
 
 class Hermes:
     """See the module."""
 
-    special_tokens = (_START.name, _END.name)
-    stop = _END
+    def __init__(self, frame: Frame | None = None) -> None:
+        """Frames turns in `frame`, or in ChatML."""
+        self._frame = ChatML() if frame is None else frame
+
+    @property
+    def special_tokens(self) -> tuple[str, ...]:
+        return self._frame.special_tokens
+
+    @property
+    def stop(self) -> Special:
+        return self._frame.stop
+
+    def conversation(self, spec: EnvSpec) -> tuple[list[Message], list[dict[str, Any]]]:
+        """What the prompt frames: messages, and the tools' JSON schemas where the frame lists them itself."""
+        schemas = [tool_schema(tool) for tool in spec.tools]
+        user = Message("user", (Content(spec.statement.strip()),))
+        if self._frame.takes_tools:
+            return [Message("system", (_WITH_TEMPLATE,)), user], schemas
+        listing = Content("\n".join(strict_json.dumps(schema, spaces=True) for schema in schemas))
+        return [Message("system", (_BEFORE_TOOLS, listing, _AFTER_TOOLS)), user], []
 
     def prompt(self, spec: EnvSpec) -> tuple[Piece, ...]:
-        tools = "\n".join(strict_json.dumps(tool_schema(tool), spaces=True) for tool in spec.tools)
-        return (
-            *(_START, "system\n" + _INSTRUCTIONS.format(tools=tools), _END, "\n"),
-            *(_START, f"user\n{spec.statement.strip()}"),
-            *_NEXT_TURN,
-        )
+        return self._frame.open(*self.conversation(spec))
 
     def message(self, call: Call, spec: EnvSpec) -> str:
         del spec  # arguments go by name
         text = strict_json.dumps({"name": call.name, "arguments": call.parameters}, spaces=True)
         return f"{_OPEN}\n{text}\n{_CLOSE}"
 
-    def result(self, observation: str) -> tuple[Piece, ...]:
-        text = f"user\n<tool_response>\n{observation}\n</tool_response>"
-        return ("\n", _START, text, *_NEXT_TURN)
+    def result(self, observations: Sequence[str]) -> tuple[Piece, ...]:
+        if self._frame.takes_tools:
+            return self._frame.follow([Message("tool", (Content(one),)) for one in observations])
+        parts: list[str | Content] = []
+        for one in observations:
+            parts += [
+                "\n<tool_response>\n" if parts else "<tool_response>\n",
+                Content(one),
+                "\n</tool_response>",
+            ]
+        return self._frame.follow([Message("user", tuple(parts))])
 
-    def parse(self, message: str, spec: EnvSpec) -> Call | None:
+    def parse(self, message: str, spec: EnvSpec) -> Call | Fault:
         """Words before the call are allowed (a model may think aloud); a second call is not."""
         del spec
-        _, opened, rest = message.partition(_OPEN)
-        body = rest.lstrip()
-        if not opened:
-            return None
-        try:
-            value, end = strict_json.load_prefix(body, 0)
-        except ValueError:
-            return None
-        return to_call(value, "arguments") if body[end:].strip() == _CLOSE else None
+        value = parse_between(message, _OPEN, _CLOSE)
+        return value if isinstance(value, Fault) else to_call(value, "arguments") or _FORM

@@ -1,10 +1,11 @@
 """What a chat style is: how prompt, call and tool result read as text, before any tokenizer.
 
-A style gives *pieces*: ordinary text, and special tokens by name. It never sees an id, so styles are
-compared, tested and trained on (`training_texts`) without a tokenizer.
+A style gives *pieces*: its own words, words from outside, and tokens by name. It never sees an id, so styles
+are compared, tested and trained on (`training_texts`) without a tokenizer.
 """
 
 import json
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -14,12 +15,21 @@ from codegym_jax.records import EnvSpec
 
 @dataclass(frozen=True, slots=True)
 class Special:
-    """A special token, by name."""
+    """An added token of the tokenizer, by name."""
 
     name: str
 
 
-Piece = str | Special
+@dataclass(frozen=True, slots=True)
+class Content:
+    """Text from outside: a statement, the docs of a tool, what a tool said. No token is named in it."""
+
+    text: str
+
+
+Piece = str | Content | Special
+"""Neighboring texts (`str`, `Content`) are encoded as one. A `str` is the style's own words: markup in it,
+such as `<tool_call>`, becomes the token that some tokenizers have for it; in a `Content` it stays text."""
 
 
 class Call(NamedTuple):
@@ -27,6 +37,16 @@ class Call(NamedTuple):
 
     name: str
     parameters: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a message is no call, in the terms of the style; empty where the environment's own words will do.
+
+    What it says depends on the message only, not on the version of Python or the depth of its stack.
+    """
+
+    text: str = ""
 
 
 class RenderError(ValueError):
@@ -59,13 +79,26 @@ class Style(Protocol):
         """
         ...
 
-    def result(self, observation: str) -> tuple[Piece, ...]:
-        """What stands between a policy message and the next one."""
+    def result(self, observations: Sequence[str]) -> tuple[Piece, ...]:
+        """What stands between a policy message and the next one: one turn, however many results there are."""
         ...
 
-    def parse(self, message: str, spec: EnvSpec) -> Call | None:
-        """The one well-formed call in a message (without `stop`); None for anything else."""
+    def parse(self, message: str, spec: EnvSpec) -> Call | Fault:
+        """The one well-formed call in a message (without `stop`), or what is wrong with it."""
         ...
+
+
+def join_texts(pieces: Iterable[Piece]) -> Iterator[str]:
+    """The texts between tokens, each as long as it gets."""
+    text = ""
+    for piece in pieces:
+        if not isinstance(piece, Special):
+            text += piece.text if isinstance(piece, Content) else piece
+        elif text:
+            yield text
+            text = ""
+    if text:
+        yield text
 
 
 def write_action(call: Call) -> str:
@@ -97,3 +130,35 @@ def to_call(value: Any, parameters_key: str) -> Call | None:
     if not isinstance(name, str) or not isinstance(parameters, dict):
         return None
     return Call(name, parameters)
+
+
+def parse_between(message: str, opening: str, closing: str) -> Any | Fault:
+    """The JSON value that stands between two marks, with which the message ends.
+
+    Words before the opening mark are allowed (a model may think aloud); a second pair of marks is not. Where
+    that leaves no call and the message holds a `</think>`, only what follows it is read: a thought may
+    mention the marks.
+    """
+    value = _parse_between(message, opening, closing)
+    if isinstance(value, Fault):
+        _, thought, rest = message.partition("</think>")
+        if thought and not isinstance(answer := _parse_between(rest, opening, closing), Fault):
+            return answer
+    return value
+
+
+def _parse_between(message: str, opening: str, closing: str) -> Any | Fault:
+    _, opened, rest = message.partition(opening)
+    if not opened:
+        return Fault(f"Error: no call; it begins with {opening} and ends with {closing}")
+    body = rest.lstrip()
+    try:
+        value, end = strict_json.load_prefix(body, 0)
+    except ValueError:
+        return Fault(f"Error: what follows {opening} is not JSON")
+    rest = body[end:].strip()
+    if rest == closing:
+        return value
+    if rest.startswith(closing):
+        return Fault(f"Error: only one call a message, and nothing after its {closing}")
+    return Fault(f"Error: {closing} must follow the call at once")

@@ -12,12 +12,14 @@ import os
 import pathlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from typing import Any
 
 import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
 
 from codegym_jax.config import UserError
+from codegym_jax.data import tokenizer_gguf
 from codegym_jax.data.atomic import write_atomically
 
 # A word takes the space before it; JSON's separators take the space behind them; all else stands alone.
@@ -31,6 +33,7 @@ _MIN_WORD_COUNT = 2
 _LONGEST_CACHED = 512
 _CACHE_SIZE = 32_768
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_TEMPLATE_FILE, _SETTINGS_FILE = "chat_template.jinja", "tokenizer_config.json"
 
 
 class TokenizerError(UserError):
@@ -38,32 +41,68 @@ class TokenizerError(UserError):
 
 
 class Tokenizer:
-    """Encodes ordinary text, knows the special tokens by name, and decodes both.
+    """Encodes ordinary text, knows the added tokens by name, and decodes both.
 
-    Wraps a tokenizer of the `tokenizers` library; its JSON file is that library's own.
+    Wraps a byte-level BPE of the `tokenizers` library; its JSON file is that library's own. *Added* tokens
+    are those that no merge makes: special ones, which no text encodes to, and markup such as `<tool_call>`,
+    which `encode` finds in text and `encode_verbatim` does not.
+
+    Args:
+      backend: the tokenizer.
+      chat_template: how a pretrained model frames turns, in Jinja; see `chat_template.py`.
+      token_names: `eos_token` and others, as a chat template calls them.
+
+    Raises:
+      TokenizerError: when the text of a special token encodes to a special token.
     """
 
-    def __init__(self, backend: tokenizers.Tokenizer) -> None:
-        # Special tokens spelled inside ordinary text must not become special.
+    def __init__(
+        self,
+        backend: tokenizers.Tokenizer,
+        *,
+        chat_template: str | None = None,
+        token_names: Mapping[str, str] | None = None,
+    ) -> None:
+        # Special tokens spelled inside ordinary text must not become special, nor be cut, padded or prefixed.
         backend.encode_special_tokens = True
+        backend.no_truncation()
+        backend.no_padding()
         self._backend = backend
-        self._special_ids = {
-            token.content: token_id
-            for token_id, token in sorted(backend.get_added_tokens_decoder().items())
-            if token.special
-        }
+        self.chat_template = chat_template
+        self.token_names = dict(token_names or {})
+        added = sorted(backend.get_added_tokens_decoder().items())
+        self._added_ids = {token.content: token_id for token_id, token in added}
+        self._special_ids = {token.content: token_id for token_id, token in added if token.special}
         self.special_id_set = frozenset(self._special_ids.values())
+        # A run of blanks may be an added token too; it is text all the same.
+        markup = {name for name in self._added_ids.keys() - self._special_ids.keys() if name.strip()}
+        self._verbatim = _spelling(backend, markup) if markup else backend
+        self._markup = re.compile("|".join(map(re.escape, sorted(markup, key=len, reverse=True))) or "(?!)")
         self._encode_cached = functools.lru_cache(_CACHE_SIZE)(self._encode)
+        for name in self._special_ids:
+            if not self.special_id_set.isdisjoint(self._encode(name)):
+                raise TokenizerError(f"the text {name} encodes to a special token: not a byte-level BPE")
 
-    @property
+    @functools.cached_property
     def vocabulary_size(self) -> int:
-        """Ids are 0 to this minus one."""
-        return self._backend.get_vocab_size(with_added_tokens=True)
+        """Ids are 0 to this minus one; a model's own vocabulary may be larger."""
+        return max(self._backend.get_vocab(with_added_tokens=True).values()) + 1
 
     @property
     def special_tokens(self) -> tuple[str, ...]:
         """Names of the special tokens, by ascending id."""
         return tuple(self._special_ids)
+
+    @property
+    def added_tokens(self) -> tuple[str, ...]:
+        """Names of all added tokens but runs of blanks, by ascending id."""
+        return tuple(name for name in self._added_ids if name.strip())
+
+    @property
+    def eos(self) -> str | None:
+        """The token that ends what a pretrained model writes, where its files name one."""
+        name = self.token_names.get("eos_token")
+        return name if name in self._added_ids else None
 
     def special_id(self, name: str) -> int:
         """The id of a special token.
@@ -76,18 +115,44 @@ class Tokenizer:
             raise TokenizerError(f"the tokenizer has no special token {name}; it has: {known}")
         return self._special_ids[name]
 
+    def added_id(self, name: str) -> int:
+        """The id of an added token, special or not.
+
+        Raises:
+          TokenizerError: when there is no such token.
+        """
+        return self._added_ids[name] if name in self._added_ids else self.special_id(name)
+
+    def split_markup(self, text: str) -> Iterator[str | int]:
+        """The text in order: ids of the markup that it spells, and what stands between."""
+        end = 0
+        for match in self._markup.finditer(text):
+            if match.start() > end:
+                yield text[end : match.start()]
+            yield self._added_ids[match[0]]
+            end = match.end()
+        if end < len(text):
+            yield text[end:]
+
     def encode(self, text: str) -> list[int]:
-        """Ids of ordinary text; never a special id.
+        """Ids of ordinary text; never a special id, but the ids of markup that it spells.
 
         A lone surrogate, which is no Unicode character, is read as U+FFFD.
         """
-        return list(self._encode_cached(text) if len(text) <= _LONGEST_CACHED else self._encode(text))
+        ids: list[int] = []
+        for part in self.split_markup(text):
+            ids += self.encode_verbatim(part) if isinstance(part, str) else (part,)
+        return ids
+
+    def encode_verbatim(self, text: str) -> Sequence[int]:
+        """Ids of text from outside: no id of an added token, however the text spells one."""
+        return self._encode_cached(text) if len(text) <= _LONGEST_CACHED else self._encode(text)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of `ids`: `decode(encode(text)) == text`.
+        """The text of `ids`: `decode(encode(text)) == text`, unless a pretrained tokenizer normalizes text.
 
         Special ids come back as their names; bytes that are not UTF-8, which only a policy can produce, as
-        U+FFFD.
+        U+FFFD; ids without a token, of which a model's vocabulary may have some, as nothing.
         """
         return self._backend.decode(list(ids), skip_special_tokens=False)
 
@@ -96,31 +161,87 @@ class Tokenizer:
         return self._backend.to_str(pretty=True)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the JSON at `path`, complete or not at all."""
-        write_atomically(pathlib.Path(path), self.to_json())
+        """Writes the JSON at `path`, complete or not at all; template and names, if any, go beside it."""
+        path = pathlib.Path(path)
+        if self.chat_template is not None:
+            write_atomically(path.parent / _TEMPLATE_FILE, self.chat_template)
+        if self.token_names:
+            write_atomically(path.parent / _SETTINGS_FILE, json.dumps(self.token_names, indent=2))
+        write_atomically(path, self.to_json())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Tokenizer":
-        """Reads what `save` wrote, or any JSON file of the `tokenizers` library.
+        """Reads what `save` wrote, any byte-level BPE of the `tokenizers` library, or a pretrained one.
+
+        Args:
+          path: a tokenizer's JSON file, a folder with `tokenizer.json`, or a GGUF file. Beside a JSON file,
+            `tokenizer_config.json` and `chat_template.jinja` are read where they are.
 
         Raises:
           TokenizerError: when there is no such file, or it holds no tokenizer.
         """
         path = pathlib.Path(path)
+        if path.is_dir():
+            path /= "tokenizer.json"
         if not path.is_file():
             raise TokenizerError(f"{path}: no such tokenizer file")
-        text = path.read_text(encoding="utf-8")
         try:
-            fields = json.loads(text)
-        except ValueError as error:
-            raise TokenizerError(f"{path}: not JSON ({error})") from error
-        if not isinstance(fields, dict) or "model" not in fields:
+            if path.suffix == ".gguf":
+                backend, template, names = tokenizer_gguf.read(path)
+                return cls(backend, chat_template=template, token_names=names)
+        except tokenizer_gguf.GgufError as error:
+            raise TokenizerError(f"{path}: {error}") from error
+        fields = _read_object(path)
+        if "model" not in fields:
             raise TokenizerError(f"{path}: not a tokenizer of the tokenizers library (no key 'model')")
-        return cls(tokenizers.Tokenizer.from_str(text))
+        kind = fields["model"].get("type", "BPE")
+        if kind != "BPE":
+            raise TokenizerError(f"{path}: the tokenizer must be a BPE, not {kind}")
+        template, names = _read_settings(path.parent)
+        backend = tokenizers.Tokenizer.from_str(json.dumps(fields))
+        return cls(backend, chat_template=template, token_names=names)
 
     def _encode(self, text: str) -> tuple[int, ...]:
         text = _SURROGATE.sub("\ufffd", text)
-        return tuple(self._backend.encode(text, add_special_tokens=False).ids)
+        return tuple(self._verbatim.encode(text, add_special_tokens=False).ids)
+
+
+def _spelling(backend: tokenizers.Tokenizer, names: Set[str]) -> tokenizers.Tokenizer:
+    """The same tokenizer, except that it spells some added tokens by merges, as it spells special ones."""
+    fields = json.loads(backend.to_str())
+    for token in fields["added_tokens"]:
+        token["special"] = token["special"] or token["content"] in names
+    other = tokenizers.Tokenizer.from_str(json.dumps(fields))
+    other.encode_special_tokens = True
+    return other
+
+
+def _read_object(path: pathlib.Path) -> dict[str, Any]:
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise TokenizerError(f"{path}: not JSON ({error})") from error
+    if not isinstance(fields, dict):
+        raise TokenizerError(f"{path}: not a tokenizer of the tokenizers library (no JSON object)")
+    return fields
+
+
+def _read_settings(folder: pathlib.Path) -> tuple[str | None, dict[str, str]]:
+    """The chat template and the names of tokens beside a tokenizer, where `transformers` writes them."""
+    path = folder / _SETTINGS_FILE
+    settings = _read_object(path) if path.is_file() else {}
+    names = {}
+    for key, value in settings.items():
+        name = value.get("content") if isinstance(value, dict) else value
+        if key.endswith("_token") and isinstance(name, str):
+            names[key] = name
+    template = settings.get("chat_template")
+    if isinstance(template, list):  # several; the one for tools is the one that we need
+        by_name = {one["name"]: one["template"] for one in template}
+        template = by_name.get("tool_use", by_name.get("default"))
+    if (folder / _TEMPLATE_FILE).is_file():
+        template = (folder / _TEMPLATE_FILE).read_text(encoding="utf-8")
+    return template, names
 
 
 def train_bpe(texts: Iterable[str], *, max_vocabulary: int, special_tokens: Sequence[str]) -> Tokenizer:

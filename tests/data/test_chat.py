@@ -6,36 +6,16 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codegym_jax.config import ConfigError
 from codegym_jax.data.chat import STYLES, Renderer, make_renderer, special_tokens, training_texts
 from codegym_jax.data.style import RenderError
 from codegym_jax.data.tokenizer import TokenizerError, train_bpe
-from codegym_jax.records import EnvSpec, ParameterSpec, ToolSpec
+from codegym_jax.records import ParameterSpec
+from tests.data.toy_chat import MARKUP, SPEC, SPECIAL, WITH_TOOLS, WITHOUT_TOOLS, make_tokenizer, make_tool
 from tests.strategies import JSON_VALUES
-
-
-def make_tool(name: str, *parameters: str, optional: tuple[str, ...] = ()) -> ToolSpec:
-    required = [ParameterSpec(name=parameter, type_name="int") for parameter in parameters]
-    others = [ParameterSpec(name=parameter, required=False) for parameter in optional]
-    return ToolSpec(name=name, parameters=(*required, *others), doc=f"Does {name}.")
-
-
-SPEC = EnvSpec(
-    code_id="HumanEval_52",
-    class_name="BelowThresholdEnv",
-    source="SECRET = 1",
-    tools=(
-        make_tool("Observe"),
-        make_tool("GetItem", "index"),
-        make_tool("Compare", "left", "right"),
-        make_tool("Search", "text", optional=("start", "end")),
-        make_tool("Done", "answer"),
-    ),
-    statement="Say whether all values are below the threshold.",
-)
 
 
 def action(name: str, **parameters) -> str:
@@ -60,9 +40,18 @@ RENDERERS = {style: build(style) for style in STYLES}
 COMPACT = RENDERERS["compact"]
 
 
-@pytest.fixture(params=list(STYLES))
+PRETRAINED = {
+    "hermes, tools": make_renderer("hermes", make_tokenizer(WITH_TOOLS)),
+    "hermes, no tools": make_renderer("hermes", make_tokenizer(WITHOUT_TOOLS)),
+    "codegym, pretrained": make_renderer("codegym", make_tokenizer(WITH_TOOLS)),
+}
+"""On a tokenizer with markup, end of text, and a chat template."""
+ALL_RENDERERS = RENDERERS | PRETRAINED
+
+
+@pytest.fixture(params=list(ALL_RENDERERS))
 def renderer(request) -> Renderer:
-    return RENDERERS[request.param]
+    return ALL_RENDERERS[request.param]
 
 
 def encode_message(renderer: Renderer, text: str) -> list[int]:
@@ -70,14 +59,18 @@ def encode_message(renderer: Renderer, text: str) -> list[int]:
     return [*renderer.tokenizer.encode(text), renderer.stop_id]
 
 
-@pytest.mark.parametrize("style", list(STYLES))
-@given(JSON_VALUES, JSON_VALUES)
-def test_parsing_inverts_rendering_for_every_json_value(style, left, right):
+@pytest.mark.parametrize("name", list(ALL_RENDERERS))
+@settings(max_examples=50)
+@given(JSON_VALUES | st.sampled_from([*MARKUP, *SPECIAL]), JSON_VALUES)
+def test_parsing_inverts_rendering_for_every_json_value(name, left, right):
+    """Tokens spelled in an argument among them; and a call is no fault."""
+    renderer = ALL_RENDERERS[name]
     sent = action("Compare", left=left, right=right)
-    ids = RENDERERS[style].render_call(sent, SPEC)
-    assert ids[-1] == RENDERERS[style].stop_id
-    assert RENDERERS[style].parse_response(ids, SPEC) == sent
-    assert RENDERERS[style].parse_response(ids[:-1], SPEC) == sent
+    ids = renderer.render_call(sent, SPEC)
+    assert ids[-1] == renderer.stop_id
+    assert renderer.parse_response(ids, SPEC) == sent
+    assert renderer.parse_response(ids[:-1], SPEC) == sent
+    assert renderer.fault(ids, SPEC) == ""
 
 
 def test_optional_arguments_may_be_left_out_at_the_end(renderer):
@@ -91,8 +84,25 @@ def test_optional_arguments_may_be_left_out_at_the_end(renderer):
 
 @given(st.text())
 def test_words_come_back_as_they_were(text):
-    for renderer in RENDERERS.values():
+    for renderer in ALL_RENDERERS.values():
         assert renderer.parse_response(encode_message(renderer, text), SPEC) == text
+
+
+@given(st.data())
+def test_any_ids_are_a_call_or_text_and_never_an_exception(data):
+    """A policy may sample what no text encodes to, ids beyond the tokenizer's own among it."""
+    for renderer in ALL_RENDERERS.values():
+        ids = data.draw(st.lists(st.integers(0, renderer.vocabulary_size + 9)))
+        parsed = renderer.parse_response(ids, SPEC)
+        assert (renderer.fault(ids, SPEC) == "") or parsed in (
+            renderer.decode(ids),
+            renderer.decode(ids[:-1]),
+        )
+
+
+def test_an_id_without_a_token_makes_a_message_no_call(renderer):
+    ids = renderer.render_call(action("GetItem", index=0), SPEC)[:-1]
+    assert renderer.parse_response([*ids, renderer.vocabulary_size], SPEC) == renderer.decode(ids)
 
 
 @pytest.mark.parametrize(
@@ -150,10 +160,18 @@ def test_calls_are_spelled_as_published(style, call):
     assert renderer.decode(ids) == f"{call}<|im_end|>"
 
 
+@pytest.mark.parametrize(
+    "before",
+    [
+        "First I look at item 0.\n",
+        "<think>\nItem 0?\n</think>\n\n",
+        "I <tool_call> <|FunctionCallBegin|></think>",
+    ],
+)
 @pytest.mark.parametrize(("style", "call"), [("hermes", HERMES_CALL), ("codegym", CODEGYM_CALL)])
-def test_a_model_may_think_before_its_call(style, call):
-    message = f"First I look at item 0.\n{call}\n"
-    parsed = RENDERERS[style].parse_response(encode_message(RENDERERS[style], message), SPEC)
+def test_a_model_may_think_before_its_call(style, call, before):
+    """And in a thought it may mention the marks of a call."""
+    parsed = RENDERERS[style].parse_response(encode_message(RENDERERS[style], f"{before}{call}\n"), SPEC)
     assert parsed == action("GetItem", index=0)
 
 
@@ -195,20 +213,106 @@ def test_a_model_may_think_before_its_call(style, call):
     ],
 )
 def test_a_broken_tagged_call_comes_back_as_text(style, message):
-    assert RENDERERS[style].parse_response(encode_message(RENDERERS[style], message), SPEC) == message
+    """With what is wrong about it."""
+    for name, renderer in ALL_RENDERERS.items():
+        if name.startswith(style):
+            ids = encode_message(renderer, message)
+            assert renderer.parse_response(ids, SPEC) == message
+            assert renderer.fault(ids, SPEC).startswith("Error: ")
 
 
-@pytest.mark.parametrize("style", list(STYLES))
-def test_a_special_token_inside_a_message_makes_it_no_call(style):
-    """Spelled out it is an argument; sampled as an id it is not, though both decode to the same text."""
+@pytest.mark.parametrize(
+    ("message", "fault"),
+    [
+        ("Item 0, please.", "Error: no call; it begins with <tool_call> and ends with </tool_call>"),
+        ("<tool_call>GetItem(0)</tool_call>", "Error: what follows <tool_call> is not JSON"),
+        (HERMES_CALL + HERMES_CALL, "Error: only one call a message, and nothing after its </tool_call>"),
+        (HERMES_CALL + "!", "Error: only one call a message, and nothing after its </tool_call>"),
+        (HERMES_CALL.replace("}}", "}}."), "Error: </tool_call> must follow the call at once"),
+        (HERMES_CALL.removesuffix("</tool_call>"), "Error: </tool_call> must follow the call at once"),
+        (
+            HERMES_CALL.replace("arguments", "parameters"),
+            'Error: a call is <tool_call>{"name": ..., "arguments": {...}}</tool_call>, with no other key',
+        ),
+    ],
+)
+def test_a_fault_says_what_is_wrong(message, fault):
+    assert RENDERERS["hermes"].fault(encode_message(RENDERERS["hermes"], message), SPEC) == fault
+
+
+def test_faults_of_other_kinds():
+    hermes = RENDERERS["hermes"]
+    call = hermes.render_call(action("GetItem", index=0), SPEC)
+    assert hermes.fault(call + call, SPEC) == (
+        "Error: a call is written in text alone, with no special token inside it"
+    )
+    assert COMPACT.fault(encode_message(COMPACT, "GetItem 0"), SPEC) == ""  # the environment says it
+
+
+def test_a_message_has_one_way_to_end_unless_told_otherwise():
+    assert COMPACT.stop_sequences == ((COMPACT.stop_id,),)
+
+
+def test_a_pretrained_model_may_end_its_message_with_the_end_of_text():
+    renderer = PRETRAINED["hermes, tools"]
+    end_of_text = renderer.tokenizer.special_id("<|endoftext|>")
+    assert renderer.stop_sequences == ((renderer.stop_id,), (end_of_text,))
+    sent = action("GetItem", index=0)
+    ids = [*renderer.render_call(sent, SPEC)[:-1], end_of_text]
+    assert renderer.parse_response(ids, SPEC) == sent
+
+
+@pytest.mark.parametrize("stop", ["</tool_call>", "\n</tool_call>"])
+def test_another_stop_is_closed_by_the_styles_own(stop):
+    """It stays part of the message; the next turn is as after the style's own stop."""
+    for name in ("hermes", "hermes, tools", "hermes, no tools"):
+        plain = ALL_RENDERERS[name]
+        renderer = make_renderer("hermes", plain.tokenizer, stop_texts=(stop,))
+        *own, other = renderer.stop_sequences
+        assert tuple(own) == plain.stop_sequences
+        assert renderer.decode(other) == stop
+        sent = action("GetItem", index=0)
+        message = renderer.render_call(sent, SPEC)[:-1]
+        assert tuple(message[-len(other) :]) == other
+        assert renderer.parse_response(message, SPEC) == sent
+        after = renderer.bridge_to_next_turn("3")
+        assert renderer.bridge_to_next_turn("3", stopped_by=(renderer.stop_id,)) == after
+        assert renderer.bridge_to_next_turn("3", stopped_by=other) == [renderer.stop_id, *after]
+
+
+def test_an_empty_stop_text_is_refused():
+    with pytest.raises(ConfigError, match="must not be empty"):
+        make_renderer("hermes", RENDERERS["hermes"].tokenizer, stop_texts=("",))
+
+
+@pytest.mark.parametrize(
+    ("style", "turn"),
+    [
+        ("compact", "3<|end_of_result|>4<|end_of_result|>"),
+        (
+            "hermes",
+            "\n<|im_start|>user\n<tool_response>\n3\n</tool_response>\n<tool_response>\n4\n</tool_response>"
+            "<|im_end|>\n<|im_start|>assistant\n",
+        ),
+        ("codegym", "\n<|im_start|>user\n3\n4<|im_end|>\n<|im_start|>assistant\n"),
+    ],
+)
+def test_adjacent_results_share_a_turn(style, turn):
     renderer = RENDERERS[style]
-    spelled = action("GetItem", index=f"{special_tokens(style)[0]}")
+    assert renderer.decode(renderer.bridge_to_next_turn(["3", "4"])) == turn
+    assert renderer.bridge_to_next_turn(["3"]) == renderer.bridge_to_next_turn("3")
+
+
+def test_a_special_token_inside_a_message_makes_it_no_call(renderer):
+    """Spelled out it is an argument; sampled as an id it is not, though both decode to the same text."""
+    special = renderer.tokenizer.special_tokens[0]
+    spelled = action("GetItem", index=special)
     ids = renderer.render_call(spelled, SPEC)
     assert renderer.parse_response(ids, SPEC) == spelled
     text = renderer.decode(ids[:-1])
-    before, _, after = text.partition(special_tokens(style)[0])
+    before, _, after = text.partition(special)
     encode = renderer.tokenizer.encode
-    sampled = [*encode(before), renderer.tokenizer.special_id(special_tokens(style)[0]), *encode(after)]
+    sampled = [*encode(before), renderer.tokenizer.special_id(special), *encode(after)]
     assert renderer.decode(sampled) == text
     assert renderer.parse_response(sampled, SPEC) == text
 

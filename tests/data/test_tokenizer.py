@@ -5,10 +5,13 @@ import subprocess
 import sys
 
 import pytest
+import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import AddedToken, models
 
 from codegym_jax.data.tokenizer import Tokenizer, TokenizerError, train_bpe
+from tests.data.toy_chat import MARKUP, make_tokenizer
 
 SPECIAL = ("<|bos|>", "<|end_of_turn|>")
 NAMES = ("GetArrItem", "GetNumberItem", "IsGreater", "Done")
@@ -148,6 +151,89 @@ def test_a_file_without_a_tokenizer_is_named(tmp_path, text, message):
     (tmp_path / "tokenizer.json").write_text(text)
     with pytest.raises(TokenizerError, match=rf"tokenizer\.json: .*{message}"):
         Tokenizer.load(tmp_path / "tokenizer.json")
+
+
+def test_a_pretrained_tokenizer_comes_back_with_its_template(tmp_path):
+    pretrained = make_tokenizer("{{ messages }}")
+    pretrained.save(tmp_path / "tokenizer.json")
+    for path in (tmp_path, tmp_path / "tokenizer.json"):
+        loaded = Tokenizer.load(path)
+        assert loaded.to_json() == pretrained.to_json()
+        assert loaded.chat_template == "{{ messages }}"
+        assert loaded.eos == "<|endoftext|>"
+        assert loaded.added_tokens == pretrained.added_tokens
+
+
+@pytest.mark.parametrize(
+    ("settings", "template", "eos"),
+    [
+        ({}, None, None),
+        ({"chat_template": "a", "eos_token": "<|bos|>", "bos_token": None}, "a", "<|bos|>"),
+        ({"eos_token": {"content": "<|end_of_turn|>", "special": True}}, None, "<|end_of_turn|>"),
+        ({"eos_token": "<|unknown|>"}, None, None),
+        ({"chat_template": [{"name": "default", "template": "d"}]}, "d", None),
+        (
+            {"chat_template": [{"name": "tool_use", "template": "t"}, {"name": "default", "template": "d"}]},
+            "t",
+            None,
+        ),
+    ],
+)
+def test_settings_beside_a_tokenizer_are_read(tmp_path, settings, template, eos):
+    TOKENIZER.save(tmp_path / "tokenizer.json")
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    assert Tokenizer.load(tmp_path).chat_template == template
+    assert Tokenizer.load(tmp_path).eos == eos
+    (tmp_path / "chat_template.jinja").write_text("of its own")
+    assert Tokenizer.load(tmp_path).chat_template == "of its own"
+
+
+PRETRAINED = make_tokenizer()
+
+
+@given(st.lists(st.sampled_from([*MARKUP, "a", " ", "<", ">", "é"])).map("".join))
+def test_markup_is_found_in_our_words_and_not_in_text_from_outside(text):
+    """Either way the text survives; the second spelling is that of a tokenizer without the markup."""
+    tokenizer = PRETRAINED
+    markup = {tokenizer.added_id(name) for name in MARKUP}
+    ids, verbatim = tokenizer.encode(text), tokenizer.encode_verbatim(text)
+    assert [one for one in ids if one in markup] == [
+        part for part in tokenizer.split_markup(text) if isinstance(part, int)
+    ]
+    assert sum(map(text.count, MARKUP)) == sum(one in markup for one in ids)
+    assert markup.isdisjoint(verbatim)
+    assert tokenizer.decode(ids) == tokenizer.decode(verbatim) == text
+
+
+def test_a_run_of_blanks_is_text_though_it_be_added():
+    backend = tokenizers.Tokenizer.from_str(make_tokenizer().to_json())
+    backend.add_tokens([AddedToken("    ", special=False, normalized=False)])
+    tokenizer = Tokenizer(backend)
+    assert "    " not in tokenizer.added_tokens
+    assert tokenizer.encode("a    b") == backend.encode("a    b").ids
+    assert tokenizer.encode("a    b") == list(tokenizer.encode_verbatim("a    b"))
+    assert tokenizer.added_id("    ") in tokenizer.encode("a    b")
+
+
+def test_a_file_that_cuts_and_pads_encodes_whole_texts(tmp_path):
+    fields = json.loads(TOKENIZER.to_json())
+    backend = tokenizers.Tokenizer.from_str(json.dumps(fields))
+    backend.enable_truncation(4)
+    backend.enable_padding(length=64)
+    (tmp_path / "tokenizer.json").write_text(backend.to_str())
+    text = "IsGreater(10, 11)"
+    assert Tokenizer.load(tmp_path).encode(text) == TOKENIZER.encode(text)
+
+
+def test_a_tokenizer_that_reads_special_tokens_in_text_is_refused(tmp_path):
+    backend = tokenizers.Tokenizer(models.BPE(vocab={"<s>": 0, "a": 1}, merges=[], ignore_merges=True))
+    backend.add_special_tokens(["<s>"])
+    with pytest.raises(TokenizerError, match="the text <s> encodes to a special token"):
+        Tokenizer(backend)
+    words = tokenizers.Tokenizer(models.WordLevel(vocab={"a": 0}, unk_token="a"))
+    (tmp_path / "tokenizer.json").write_text(words.to_str())
+    with pytest.raises(TokenizerError, match="must be a BPE, not WordLevel"):
+        Tokenizer.load(tmp_path)
 
 
 def test_a_missing_file_is_named(tmp_path):
