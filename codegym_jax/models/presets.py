@@ -1,6 +1,6 @@
 """Model shapes by name: small ones that learn from scratch, and those of published checkpoints."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from codegym_jax.models.rope import RopeScaling
 
@@ -62,7 +62,7 @@ def _from_scratch(width: int, layers: int, ffn_width: int) -> ModelConfig:
 
 
 def _qwen2(
-    width: int, layers: int, query_heads: int, kv_heads: int, ffn_width: int, *, tied: bool, eps: float = 1e-6
+    width: int, layers: int, query_heads: int, kv_heads: int, ffn_width: int, *, tied: bool
 ) -> ModelConfig:
     """Qwen2.5 (Qwen Team 2024, https://arxiv.org/abs/2412.15115): the Instruct checkpoints' config.json."""
     return ModelConfig(
@@ -73,7 +73,7 @@ def _qwen2(
         head_width=width // query_heads,
         ffn_width=ffn_width,
         rope_theta=1_000_000.0,
-        norm_eps=eps,
+        norm_eps=1e-6,
         qkv_bias=True,
         tied_head=tied,
         vocabulary=151_936 if tied else 152_064,
@@ -123,7 +123,8 @@ PRESETS: dict[str, ModelConfig] = {
     "qwen2.5-14b": _qwen2(5_120, 48, 40, 8, 13_824, tied=False),
     "qwen2.5-32b": _qwen2(5_120, 64, 40, 8, 27_648, tied=False),
     "qwen2.5-72b": _qwen2(8_192, 80, 64, 8, 29_568, tied=False),
-    "qwq-32b": _qwen2(5_120, 64, 40, 8, 27_648, tied=False, eps=1e-5),
+    # QwQ (Qwen Team 2025, https://qwenlm.github.io/blog/qwq-32b/): Qwen2.5-32B further trained.
+    "qwq-32b": replace(_qwen2(5_120, 64, 40, 8, 27_648, tied=False), norm_eps=1e-5, max_positions=40_960),
     "qwen3-0.6b": _qwen3(1_024, 28, 16, 3_072, tied=True),
     "qwen3-1.7b": _qwen3(2_048, 28, 16, 6_144, tied=True),
     "qwen3-4b": _qwen3(2_560, 36, 32, 9_728, tied=True),
