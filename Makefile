@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PARITY := .venv-parity
 
-.PHONY: help setup smoke test test-slow test-gpu test-parity lint lock guest native bench soak clean
+.PHONY: help setup smoke test test-slow test-gpu test-parity lint lock guest native bench bench-peers soak clean
 
 help:
 	@echo "make smoke       the whole pipeline on a CPU; RUN=runs/smoke names the output folder"
@@ -16,6 +16,7 @@ help:
 	@echo "make test-parity beside transformers, on the pretrained model of 98 MB; sets up .venv-parity"
 	@echo "make lock        pin the newest allowed versions into requirements.lock"
 	@echo "make bench       the sandbox beside its peers, as JSON lines; needs the extra \`bench\`"
+	@echo "make bench-peers the environments of PyTorch and Tunix, for the benchmarks of the policy's engines"
 	@echo "make soak        half an hour of random episodes, traps and killed workers; MINUTES=30"
 	@echo "make guest       rebuild the Wasm guest artefacts (see BUILD.md)"
 	@echo "make native      rebuild the guest that is written in C"
@@ -72,6 +73,14 @@ native: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks.env_runtime
+
+# What the policy's engines are measured beside; each has an environment of its own.
+bench-peers: build/peers/torch/.installed build/peers/tunix/.installed
+
+build/peers/%/.installed: benchmarks/peers/requirements-%.txt
+	$(PYTHON) -m venv build/peers/$*
+	build/peers/$*/bin/python -m pip install --quiet -r $<
+	touch $@
 
 soak: setup
 	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES)
