@@ -149,7 +149,10 @@ class Tokenizer:
         return self._encode_cached(text) if len(text) <= _LONGEST_CACHED else self._encode(text)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of `ids`: `decode(encode(text)) == text`, unless a pretrained tokenizer normalizes text.
+        """The text of `ids`: `decode(encode(text)) == text` but for what a pretrained tokenizer changes.
+
+        Such a one may normalize text, or lack some bytes (SmolLM2's has no control character 4, and leaves it
+        out).
 
         Special ids come back as their names; bytes that are not UTF-8, which only a policy can produce, as
         U+FFFD; ids without a token, of which a model's vocabulary may have some, as nothing.
