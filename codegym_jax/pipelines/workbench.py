@@ -187,7 +187,7 @@ class Workbench:
             slots=rollout.slots,
             max_tokens=rollout.max_tokens,
             max_message_tokens=rollout.max_turn_tokens,
-            stop_id=self.renderer.stop_id,
+            stop_sequences=self.renderer.stop_sequences,
             top_k=rollout.top_k,
             top_p=rollout.top_p,
         )

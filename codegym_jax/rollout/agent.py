@@ -1,22 +1,23 @@
 """Episodes: the policy on the device, the tools in Wasm, one turn after the other in every slot.
 
 Requests go in, episodes come out in the order of the requests. What the policy does wrong becomes data
-of its episode; what the host does wrong makes that one episode invalid.
+of its episode; what the host does wrong makes that one episode invalid. Playing can be interrupted: what was
+begun then comes out as it stood after its last whole turn, and goes in again as a request.
 """
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int, UInt32
+from jaxtyping import Bool, Float, Int, UInt32
 
 from codegym_jax.data.chat import Renderer
 from codegym_jax.envs.env import Env, EnvError, HostFailure
 from codegym_jax.records import EnvSpec, Episode, StopReason, Task, Turn
 from codegym_jax.rollout.generate import Sampled
-from codegym_jax.rollout.sampling import episode_key
+from codegym_jax.rollout.sampling import episode_key, stop_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +30,32 @@ class EpisodeRequest:
     """Counted over the whole run; names the random stream."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unfinished:
+    """An episode that was interrupted, as it stood after its last whole turn.
+
+    Going on with it prefills its tokens and replays its actions. The random stream goes on where it stood, so
+    the tokens are those of an episode that was never interrupted. Log-probabilities of later tokens may
+    differ in their last bits, since the cache of earlier ones is then computed in other pieces.
+    """
+
+    request: EpisodeRequest
+    policy_version: int
+    """Of the parameters that began it; its episode will name this one."""
+    token_ids: Int[np.ndarray, " T"]
+    is_policy: Bool[np.ndarray, " T"]
+    sampler_logp: Float[np.ndarray, " T"]
+    policy_logp: Float[np.ndarray, " T"]
+    turns: tuple[Turn, ...]
+
+
+class Played(NamedTuple):
+    """What was finished and what was begun, each in the order of the requests."""
+
+    episodes: list[Episode]
+    unfinished: list[Unfinished]
+
+
 EnvMaker = Callable[[EnvSpec, str], Env]
 """Opens an environment on a config; raises `HostFailure` when it cannot."""
 
@@ -38,7 +65,7 @@ class TokenSampler(Protocol):
     """What an agent asks of a `generate.Sampler`."""
 
     slots: int
-    stop_id: int
+    stop_sequences: tuple[tuple[int, ...], ...]
 
     def start(self, slot_keys: Mapping[int, UInt32[np.ndarray, " 4"]]) -> None: ...
 
@@ -63,11 +90,12 @@ class _Attempt:
 
     index: int
     request: EpisodeRequest
-    env: Env | None
-    ids: list[int]
-    is_policy: list[bool]
-    sampler_logp: list[float]
-    policy_logp: list[float]
+    policy_version: int
+    env: Env | None = None
+    ids: list[int] = field(default_factory=list)
+    is_policy: list[bool] = field(default_factory=list)
+    sampler_logp: list[float] = field(default_factory=list)
+    policy_logp: list[float] = field(default_factory=list)
     turns: list[Turn] = field(default_factory=list)
     message_start: int = 0
     errors: int = 0
@@ -83,14 +111,47 @@ class _Attempt:
         self.sampler_logp.extend(sampler_logp if own else zeros)
         self.policy_logp.extend(policy_logp if own else zeros)
 
-    def end(self, reason: StopReason, policy_version: int) -> Episode:
+    def await_message(self) -> None:
+        """The next token is the first of a message of the policy."""
+        self.message_start = len(self.ids)
+
+    def note(self, turn: Turn) -> None:
+        self.turns.append(turn)
+        self.errors += turn.error is not None
+
+    def take_back(self, begun: Unfinished) -> None:
+        """Takes over an interrupted episode, but for its environment."""
+        self.policy_version = begun.policy_version
+        self.ids = begun.token_ids.tolist()
+        self.is_policy = begun.is_policy.tolist()
+        self.sampler_logp = begun.sampler_logp.tolist()
+        self.policy_logp = begun.policy_logp.tolist()
+        for turn in begun.turns:
+            self.note(turn)
+
+    def interrupt(self) -> Unfinished:
+        """Drops the message that was begun: its tokens will be drawn again, and be the same."""
+        if self.env is not None:
+            self.env.close()
+        whole = slice(self.message_start)
+        return Unfinished(
+            request=self.request,
+            policy_version=self.policy_version,
+            token_ids=np.asarray(self.ids[whole], np.int32),
+            is_policy=np.asarray(self.is_policy[whole], bool),
+            sampler_logp=np.asarray(self.sampler_logp[whole], np.float32),
+            policy_logp=np.asarray(self.policy_logp[whole], np.float32),
+            turns=tuple(self.turns),
+        )
+
+    def end(self, reason: StopReason) -> Episode:
         reward = self.env.reward if self.env is not None and reason is StopReason.DONE else 0.0
         if self.env is not None:
             self.env.close()
         return Episode(
             task_id=self.request.task.task_id,
             attempt=self.request.attempt,
-            policy_version=policy_version,
+            policy_version=self.policy_version,
             token_ids=np.asarray(self.ids, np.int32),
             is_policy=np.asarray(self.is_policy, bool),
             sampler_logp=np.asarray(self.sampler_logp, np.float32),
@@ -121,7 +182,7 @@ class Agent:
     def play(
         self,
         params: Any,
-        requests: Iterable[EpisodeRequest],
+        requests: Iterable[EpisodeRequest | Unfinished],
         *,
         temperature: float,
         policy_version: int = 0,
@@ -133,31 +194,59 @@ class Agent:
           params: of the policy.
           requests: may be a lazy iterable; one is taken whenever a slot is free.
           temperature: 0 is greedy.
-          policy_version: written to the episodes.
+          policy_version: written to the episodes that begin here.
           on_episode: called as each ends, in the order of ending; for progress bars.
+        """
+        return self.play_until(
+            lambda: False,
+            params,
+            requests,
+            temperature=temperature,
+            policy_version=policy_version,
+            on_episode=on_episode,
+        ).episodes
+
+    def play_until(
+        self,
+        interrupted: Callable[[], bool],
+        params: Any,
+        requests: Iterable[EpisodeRequest | Unfinished],
+        *,
+        temperature: float,
+        policy_version: int = 0,
+        on_episode: Callable[[Episode], None] = lambda episode: None,
+    ) -> Played:
+        """Plays as `play` does until `interrupted` says so, which is asked before each call of the device.
+
+        Requests that no slot took are left in `requests`: give an iterator to go on with it. What the slots
+        held comes back, and may be requested again, of any agent with the same seed.
         """
         waiting = enumerate(requests)
         live: dict[int, _Attempt] = {}
         done: dict[int, Episode] = {}
+        appends: dict[int, list[int]] = {}
 
-        def finish(index: int, episode: Episode) -> None:
-            done[index] = episode
+        def finish(attempt: _Attempt, reason: StopReason) -> None:
+            done[attempt.index] = episode = attempt.end(reason)
             on_episode(episode)
 
-        while True:
-            appends = self._refill(waiting, live, finish, policy_version)
+        while not interrupted():
+            appends |= self._refill(waiting, live, finish, policy_version)
             if not live:
-                return [done[index] for index in sorted(done)]
+                break
             self._sampler.append(params, appends)
-            while live and not (appends := self._exchange(params, live, temperature, finish, policy_version)):
-                pass  # every row that came back needs more tokens for its message
-            self._sampler.append(params, appends)
+            appends = self._exchange(params, live, temperature, finish)
+        begun = sorted(live.values(), key=lambda attempt: attempt.index)
+        return Played(
+            episodes=[done[index] for index in sorted(done)],
+            unfinished=[attempt.interrupt() for attempt in begun],
+        )
 
     def _refill(
         self,
-        waiting: Iterator[tuple[int, EpisodeRequest]],
+        waiting: Iterator[tuple[int, EpisodeRequest | Unfinished]],
         live: dict[int, _Attempt],
-        finish: Callable[[int, Episode], None],
+        finish: Callable[[_Attempt, StopReason], None],
         policy_version: int,
     ) -> dict[int, list[int]]:
         """Starts an episode in every free slot; returns the prompts to append."""
@@ -168,26 +257,30 @@ class Agent:
                 index, request = next(waiting, (-1, None))
                 if request is None:
                     break
-                attempt = self._open(index, request)
+                attempt = self._open(index, request, policy_version)
                 if attempt.env is None:
-                    finish(index, attempt.end(StopReason.HOST_FAILURE, policy_version))
+                    finish(attempt, StopReason.HOST_FAILURE)
                 elif len(attempt.ids) >= self._limits.max_tokens:
-                    finish(index, attempt.end(StopReason.MAX_TOKENS, policy_version))
+                    finish(attempt, StopReason.MAX_TOKENS)
                 else:
                     live[slot], prompts[slot] = attempt, attempt.ids.copy()
-                    keys[slot] = episode_key(self._seed, request.task.task_id, request.attempt)
+                    of = attempt.request
+                    keys[slot] = episode_key(self._seed, of.task.task_id, of.attempt)
         if keys:
             self._sampler.start(keys)
         return prompts
 
-    def _open(self, index: int, request: EpisodeRequest) -> _Attempt:
-        attempt = _Attempt(
-            index=index, request=request, env=None, ids=[], is_policy=[], sampler_logp=[], policy_logp=[]
-        )
-        attempt.add(self._renderer.render_prompt(request.spec))
-        attempt.message_start = len(attempt.ids)
+    def _open(self, index: int, request: EpisodeRequest | Unfinished, policy_version: int) -> _Attempt:
+        begun = request if isinstance(request, Unfinished) else None
+        request = request.request if isinstance(request, Unfinished) else request
+        attempt = _Attempt(index=index, request=request, policy_version=policy_version)
+        if begun is None:
+            attempt.add(self._renderer.render_prompt(request.spec))
+        else:
+            attempt.take_back(begun)
+        attempt.await_message()
         with contextlib.suppress(EnvError, HostFailure):  # verified before: the host is to blame
-            attempt.env = self._open_env(request.spec, request.task.config_json)
+            attempt.env = _replayed(self._open_env(request.spec, request.task.config_json), attempt.turns)
         return attempt
 
     def _exchange(
@@ -195,8 +288,7 @@ class Agent:
         params: Any,
         live: dict[int, _Attempt],
         temperature: float,
-        finish: Callable[[int, Episode], None],
-        policy_version: int,
+        finish: Callable[[_Attempt, StopReason], None],
     ) -> dict[int, list[int]]:
         """One `decode`, then the tools of every finished message; returns the results to append."""
         budget_B = np.zeros(self._sampler.slots, np.int32)
@@ -210,7 +302,7 @@ class Agent:
             outcome = self._advance(attempt, slot, sampled)
             if isinstance(outcome, StopReason):
                 del live[slot]
-                finish(attempt.index, attempt.end(outcome, policy_version))
+                finish(attempt, outcome)
             elif outcome is not None:
                 results[slot] = outcome
         return results
@@ -224,21 +316,22 @@ class Agent:
             sampled.policy_logp_BT[slot, :count].tolist(),
         )
         message = attempt.ids[attempt.message_start :]
-        if not message or message[-1] != self._sampler.stop_id:
+        stop = stop_of(message, self._sampler.stop_sequences)
+        if stop is None:
             if len(message) >= self._limits.max_turn_tokens:
                 return StopReason.TURN_TOO_LONG
             return StopReason.MAX_TOKENS if len(attempt.ids) >= self._limits.max_tokens else None
         try:
-            return self._call(attempt, message)
+            return self._call(attempt, message, stop)
         except HostFailure:
             return StopReason.HOST_FAILURE
 
-    def _call(self, attempt: _Attempt, message: list[int]) -> StopReason | list[int]:
+    def _call(self, attempt: _Attempt, message: list[int], stop: tuple[int, ...]) -> StopReason | list[int]:
         """Runs the tool that a finished message calls."""
         assert attempt.env is not None
         action = self._renderer.parse_response(message, attempt.request.spec)
         step = attempt.env.step(action)
-        attempt.turns.append(
+        attempt.note(
             Turn(
                 message=self._renderer.decode(message),
                 action=action,
@@ -246,16 +339,31 @@ class Agent:
                 error=step.error,
             )
         )
-        attempt.errors += step.error is not None
         if step.finished:
             return StopReason.DONE
         if attempt.errors > self._limits.max_errors:
             return StopReason.TOO_MANY_ERRORS
         if len(attempt.turns) >= self._limits.max_turns:
             return StopReason.MAX_TURNS
-        result = self._renderer.bridge_to_next_turn(step.observation)
+        result = self._renderer.bridge_to_next_turn(step.observation, stopped_by=stop)
         if len(attempt.ids) + len(result) >= self._limits.max_tokens:
             return StopReason.MAX_TOKENS
         attempt.add(result)
-        attempt.message_start = len(attempt.ids)
+        attempt.await_message()
         return result
+
+
+def _replayed(env: Env, turns: Sequence[Turn]) -> Env:
+    """The environment after these turns.
+
+    Raises:
+      HostFailure: when an action gives something else than it gave; the environment is then closed.
+    """
+    try:
+        steps = env.step_many([turn.action for turn in turns])
+        if [(step.observation, step.error) for step in steps] != [(t.observation, t.error) for t in turns]:
+            raise HostFailure("a replayed episode went another way")
+    except HostFailure:
+        env.close()
+        raise
+    return env

@@ -1,12 +1,14 @@
 """The sampler: a fixed number of slots whose caches stay on the device across tool calls.
 
-Four programs are compiled, whatever the episodes do: `start` empties slots, `decode` continues the
-policy's messages, `extend` appends short tool results to all slots at once, and `prefill` appends prompts
-and long results to a few slots. Every row has its own length; appends are ragged; a finished slot is reset
-in place and takes the next episode. Knows nothing of tools or text.
+Four programs are compiled, whatever the episodes do: `start` empties slots and copies into them the prompts
+that other slots hold, `decode` continues the policy's messages, `extend` appends short tool results to all
+slots at once, and `prefill` appends prompts and long results to a few slots. Every row has its own length;
+appends are ragged; a finished slot is reset in place and takes the next episode. Knows nothing of tools or
+text.
 """
 
 import functools
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -18,8 +20,9 @@ from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from codegym_jax.models import kv_cache, sharding
 from codegym_jax.models.kv_cache import KVCache
-from codegym_jax.models.transformer import Transformer
+from codegym_jax.models.transformer import Transformer, project
 from codegym_jax.rollout import sampling
+from codegym_jax.rollout.prefix import PrefixTree, Start
 
 
 class SlotState(NamedTuple):
@@ -29,6 +32,8 @@ class SlotState(NamedTuple):
     tokens_BC: Int[Array, "B C"]
     length_B: Int[Array, " B"]
     """Tokens known; the cache holds positions below `length - 1`."""
+    message_B: Int[Array, " B"]
+    """Where the policy's message begins: the length after the last append."""
     key_B4: UInt32[Array, "B 4"]
 
 
@@ -50,14 +55,23 @@ class Sampler:
       slots: B, rows of the cache.
       max_tokens: C, the longest episode.
       max_message_tokens: tokens that one `decode` call may add to a row.
-      stop_id: ends a message.
+      stop_sequences: each of them ends a message that ends with it; of one token or several.
       extend_width: tokens that `extend` appends to each slot in one call.
       prefill_rows: slots that one `prefill` call serves.
       prefill_width: tokens that `prefill` appends to each of them in one call.
       top_k: see `sampling.truncate`.
       top_p: see `sampling.truncate`.
+      min_p: see `sampling.truncate`.
       idle_fraction: `decode` returns once this share of the rows that it started with has finished,
         so that tools run and slots refill while others are still writing; it changes no episode.
+      share_prefixes: copy the beginning of a prompt from a slot that holds it; it changes no episode.
+
+    Attributes:
+      prefilled_tokens: tokens of prompts and tool results that were computed.
+      shared_tokens: tokens of prompts that were there already, or copied on the device.
+
+    Raises:
+      ValueError: when there is no stop sequence, or an empty one.
     """
 
     def __init__(
@@ -68,29 +82,40 @@ class Sampler:
         slots: int,
         max_tokens: int,
         max_message_tokens: int,
-        stop_id: int,
+        stop_sequences: Sequence[Sequence[int]],
         extend_width: int = 8,
         prefill_rows: int = 16,
         prefill_width: int = 64,
         top_k: int = 0,
         top_p: float = 1.0,
+        min_p: float = 0.0,
         idle_fraction: float = 0.75,
+        share_prefixes: bool = True,
     ) -> None:
-        self.slots, self.max_tokens, self.stop_id = slots, max_tokens, stop_id
+        if not stop_sequences or not all(stop_sequences):
+            raise ValueError(f"stop_sequences must hold sequences of tokens, got {stop_sequences!r}")
+        self.slots, self.max_tokens = slots, max_tokens
+        self.stop_sequences = tuple(tuple(sequence) for sequence in stop_sequences)
+        self.prefilled_tokens = self.shared_tokens = 0
         self._prefill_rows = min(prefill_rows, slots)
         self._prefill_width, self._extend_width = prefill_width, extend_width
+        self._fresh: dict[int, np.ndarray] = {}
+        self._share_prefixes, self._prefixes = share_prefixes, PrefixTree(prefill_width)
+        self._params: tuple[weakref.ref[Any], ...] = ()
         self._rows = sharding.place(mesh, "rows")
         self._state = jax.tree.map(
             lambda leaf: jax.device_put(leaf, self._rows),
             SlotState(
-                cache=kv_cache.empty(model.config, slots, max_tokens),
+                cache=kv_cache.empty(model.config, slots, max_tokens, model.compute.dtype),
                 tokens_BC=jnp.zeros((slots, max_tokens), jnp.int32),
                 length_B=jnp.zeros((slots,), jnp.int32),
+                message_B=jnp.zeros((slots,), jnp.int32),
                 key_B4=jnp.zeros((slots, 4), jnp.uint32),
             ),
         )
+        truncation = sampling.Truncation(top_k=top_k, top_p=top_p, min_p=min_p)
         decode = functools.partial(
-            _decode, model, max_message_tokens, stop_id, top_k, top_p, float(idle_fraction)
+            _decode, model, max_message_tokens, self.stop_sequences, truncation, float(idle_fraction)
         )
         # Fixed placements: a state that came back elsewhere would compile every program again.
         fixed: dict[str, Any] = {"out_shardings": self._rows}
@@ -106,23 +131,85 @@ class Sampler:
         return sum(call._cache_size() for call in (self._start, self._decode, self._extend, self._prefill))
 
     def start(self, slot_keys: Mapping[int, UInt32[np.ndarray, " 4"]]) -> None:
-        """Empties the given slots and gives each the random stream of its next episode."""
-        fresh_B = np.zeros(self.slots, bool)
-        key_B4 = np.zeros((self.slots, 4), np.uint32)
-        for slot, key in slot_keys.items():
-            fresh_B[slot], key_B4[slot] = True, key
-        self._state = self._start(self._state, fresh_B, key_B4)
+        """Gives slots the random streams of new episodes, whose prompts the next `append` brings."""
+        self._fresh.update(slot_keys)
 
     def append(self, params: Any, tokens_of: Mapping[int, Sequence[int]]) -> None:
-        """Appends tokens to slots: prompts to empty ones, tool results to others.
+        """Appends tokens to slots: prompts to started ones, tool results to others.
+
+        A prompt's beginning that another slot holds, or that another prompt of this call begins with too, is
+        computed once and copied; so is a whole prompt.
 
         Raises:
           ValueError: when a slot would hold more than `max_tokens`; callers check beforehand.
         """
-        short = {slot: ids for slot, ids in tokens_of.items() if len(ids) <= self._extend_width}
-        long = {slot: ids for slot, ids in tokens_of.items() if len(ids) > self._extend_width}
-        if any(len(ids) >= self.max_tokens for ids in long.values()):
+        if any(len(ids) >= self.max_tokens for ids in tokens_of.values()):
             raise ValueError(f"a slot holds at most {self.max_tokens} tokens")
+        self._note(params)
+        starts = self._plan({slot: ids for slot, ids in tokens_of.items() if slot in self._fresh})
+        for wave in range(max((start.wave for start in starts.values()), default=0) + 1):
+            begun = {slot: start for slot, start in starts.items() if start.wave == wave}
+            self._begin(begun)
+            self._compute(
+                params,
+                {
+                    slot: (ids, begun[slot].shared if slot in begun else 0)
+                    for slot, ids in tokens_of.items()
+                    if (starts[slot].wave if slot in starts else 0) == wave
+                },
+            )
+
+    def decode(self, params: Any, budget_B: Int[np.ndarray, " B"], temperature: float) -> Sampled:
+        """Continues messages: row b gets up to `budget_B[b]` tokens, and stops after a stop sequence.
+
+        Some rows may come back unfinished (see `idle_fraction`); call again with the rest of their budget.
+
+        Raises:
+          ValueError: when a started slot, whose prompt is still to come, has a budget.
+        """
+        empty = [slot for slot in self._fresh if budget_B[slot] > 0]
+        if empty:
+            raise ValueError(f"slots {empty} were started and have no prompt yet")
+        self._state, out = self._decode(
+            params, self._state, jnp.asarray(budget_B, jnp.int32), jnp.float32(temperature)
+        )
+        return Sampled(*jax.device_get(out))
+
+    def _note(self, params: Any) -> None:
+        """Forgets all prompts when the parameters are others than those that computed them."""
+        leaves = jax.tree.leaves(params)
+        known = len(leaves) == len(self._params)
+        if known and all(ref() is leaf for ref, leaf in zip(self._params, leaves, strict=True)):
+            return
+        self._params = tuple(weakref.ref(leaf) for leaf in leaves)
+        self._prefixes.clear()
+
+    def _plan(self, prompts: dict[int, Sequence[int]]) -> dict[int, Start]:
+        if not self._share_prefixes:
+            return dict.fromkeys(prompts, Start(source=None, shared=0, wave=0))
+        return self._prefixes.plan(prompts)
+
+    def _begin(self, starts: Mapping[int, Start]) -> None:
+        """Resets slots, and copies into them what they share with others."""
+        waiting = list(starts.items())
+        for at in range(0, len(waiting), self._prefill_rows):
+            rows_R, source_R = np.full((2, self._prefill_rows), self.slots, np.int32)  # out of range: dropped
+            shared_R = np.zeros(self._prefill_rows, np.int32)
+            key_R4 = np.zeros((self._prefill_rows, 4), np.uint32)
+            for index, (slot, start) in enumerate(waiting[at : at + self._prefill_rows]):
+                rows_R[index], shared_R[index], key_R4[index] = slot, start.shared, self._fresh.pop(slot)
+                source_R[index] = self.slots if start.source is None else start.source
+            self._state = self._start(self._state, rows_R, source_R, shared_R, key_R4)
+            self.shared_tokens += int(shared_R.sum())
+
+    def _compute(self, params: Any, tokens_of: Mapping[int, tuple[Sequence[int], int]]) -> None:
+        """Feeds each slot its tokens from a position on; which program does depends on all of them."""
+        short: dict[int, Sequence[int]] = {}
+        long: dict[int, Sequence[int]] = {}
+        for slot, (ids, done) in tokens_of.items():
+            if done < len(ids):
+                (short if len(ids) <= self._extend_width else long)[slot] = ids[done:]
+                self.prefilled_tokens += len(ids) - done
         if short:
             block_BT, count_B = self._ragged(range(self.slots), short, self._extend_width)
             self._state = self._extend(params, self._state, block_BT, count_B)
@@ -138,16 +225,6 @@ class Sampler:
                 **{s: long[s] for s in list(long)[len(group) :]},
             }
 
-    def decode(self, params: Any, budget_B: Int[np.ndarray, " B"], temperature: float) -> Sampled:
-        """Continues messages: row b gets up to `budget_B[b]` tokens, and stops after `stop_id`.
-
-        Some rows may come back unfinished (see `idle_fraction`); call again with the rest of their budget.
-        """
-        self._state, out = self._decode(
-            params, self._state, jnp.asarray(budget_B, jnp.int32), jnp.float32(temperature)
-        )
-        return Sampled(*jax.device_get(out))
-
     @staticmethod
     def _ragged(
         rows: Sequence[int] | range | np.ndarray, tokens_of: Mapping[int, Sequence[int]], width: int
@@ -159,10 +236,22 @@ class Sampler:
         return block, count
 
 
-def _start(state: SlotState, fresh_B: Bool[Array, " B"], key_B4: UInt32[Array, "B 4"]) -> SlotState:
-    return state._replace(
-        length_B=jnp.where(fresh_B, 0, state.length_B),
-        key_B4=jnp.where(fresh_B[:, None], key_B4, state.key_B4),
+def _start(
+    state: SlotState,
+    rows_R: Int[Array, " R"],
+    source_R: Int[Array, " R"],
+    shared_R: Int[Array, " R"],
+    key_R4: UInt32[Array, "R 4"],
+) -> SlotState:
+    """Lets rows begin with the first `shared_R` tokens of other rows; without a source, of their own."""
+    copied_R = jnp.where(source_R < state.length_B.shape[0], rows_R, source_R)
+    tokens_RC = state.tokens_BC.at[source_R].get(mode="fill", fill_value=0)
+    return SlotState(
+        cache=kv_cache.put_rows(state.cache, copied_R, kv_cache.take_rows(state.cache, source_R)),
+        tokens_BC=state.tokens_BC.at[copied_R].set(tokens_RC, mode="drop"),
+        length_B=state.length_B.at[rows_R].set(shared_R, mode="drop"),
+        message_B=state.message_B.at[rows_R].set(shared_R, mode="drop"),
+        key_B4=state.key_B4.at[rows_R].set(key_R4, mode="drop"),
     )
 
 
@@ -186,7 +275,12 @@ def _append(model: Transformer, params: Any, state: SlotState, block_BT: Array, 
         jnp.where(count_B > 0, length_B - 1 - cached_B, 0),
         method="extend",
     )
-    return state._replace(cache=cache, tokens_BC=tokens_BC, length_B=length_B)
+    return state._replace(
+        cache=cache,
+        tokens_BC=tokens_BC,
+        length_B=length_B,
+        message_B=jnp.where(count_B > 0, length_B, state.message_B),
+    )
 
 
 def _prefill(
@@ -196,6 +290,7 @@ def _prefill(
         cache=kv_cache.take_rows(state.cache, rows_R),
         tokens_BC=state.tokens_BC.at[rows_R].get(mode="fill", fill_value=0),
         length_B=state.length_B.at[rows_R].get(mode="fill", fill_value=0),
+        message_B=state.message_B.at[rows_R].get(mode="fill", fill_value=0),
         key_B4=state.key_B4.at[rows_R].get(mode="fill", fill_value=0),
     )
     part = _append(model, params, part, block_RT, count_R)
@@ -203,6 +298,7 @@ def _prefill(
         cache=kv_cache.put_rows(state.cache, rows_R, part.cache),
         tokens_BC=state.tokens_BC.at[rows_R].set(part.tokens_BC, mode="drop"),
         length_B=state.length_B.at[rows_R].set(part.length_B, mode="drop"),
+        message_B=state.message_B.at[rows_R].set(part.message_B, mode="drop"),
         key_B4=state.key_B4,
     )
 
@@ -220,9 +316,8 @@ class _Decoding(NamedTuple):
 def _decode(
     model: Transformer,
     max_message_tokens: int,
-    stop_id: int,
-    top_k: int,
-    top_p: float,
+    stop_sequences: tuple[tuple[int, ...], ...],
+    truncation: sampling.Truncation,
     idle_fraction: float,
     params: Any,
     state: SlotState,
@@ -252,24 +347,22 @@ def _decode(
         )
         cache, hidden_B1D = extended
         keys_B = sampling.token_keys(state.key_B4, state.length_B)
-        token_B, sampler_logp_B, policy_logp_B = sampling.sample(
-            hidden_B1D[:, 0] @ head_DV, keys_B, temperature, top_k=top_k, top_p=top_p
-        )
+        logits_BV = project(hidden_B1D, head_DV)[:, 0]
+        token_B, sampler_logp_B, policy_logp_B = sampling.sample(logits_BV, keys_B, temperature, truncation)
         column_B = jnp.where(live_B, loop.count_B, max_message_tokens)  # out of range: dropped
         one_B = live_B.astype(jnp.int32)
         count_B = loop.count_B + one_B
-        state = SlotState(
+        at_B = jnp.where(live_B, state.length_B, C)
+        state = state._replace(
             cache=cache,
-            tokens_BC=state.tokens_BC.at[row_B, jnp.where(live_B, state.length_B, C)].set(
-                token_B, mode="drop"
-            ),
+            tokens_BC=state.tokens_BC.at[row_B, at_B].set(token_B, mode="drop"),
             length_B=state.length_B + one_B,
-            key_B4=state.key_B4,
         )
+        ended_B = sampling.ends_message(state.tokens_BC, state.length_B, state.message_B, stop_sequences)
         return _Decoding(
             step=loop.step + 1,
             state=state,
-            live_B=live_B & (token_B != stop_id) & (count_B < budget_B) & (state.length_B < C),
+            live_B=live_B & ~ended_B & (count_B < budget_B) & (state.length_B < C),
             tokens_BT=loop.tokens_BT.at[row_B, column_B].set(token_B, mode="drop"),
             sampler_logp_BT=loop.sampler_logp_BT.at[row_B, column_B].set(sampler_logp_B, mode="drop"),
             policy_logp_BT=loop.policy_logp_BT.at[row_B, column_B].set(policy_logp_B, mode="drop"),

@@ -1,15 +1,28 @@
-"""From logits to a token: temperature, top-k, top-p, and random keys that know only their episode.
+"""From logits to a token, and when a message ends: temperature, truncation, stop sequences, random keys.
 
 The key of a token is a function of (run seed, task, attempt, position) alone, so an episode is the same
 whatever shares its batch, slot, host or mesh.
 """
 
 import hashlib
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt32
+from jaxtyping import Array, Bool, Float, Int, UInt32
+
+
+class Truncation(NamedTuple):
+    """Which tokens may be drawn; the defaults allow all."""
+
+    top_k: int = 0
+    """Keep the k largest; 0 keeps all."""
+    top_p: float = 1.0
+    """Keep the smallest set of largest tokens whose probability reaches this; 1.0 keeps all."""
+    min_p: float = 0.0
+    """Keep tokens at least this many times as likely as the likeliest; 0.0 keeps all."""
 
 
 def episode_key(seed: int, task_id: str, attempt: int) -> UInt32[np.ndarray, " 4"]:
@@ -28,35 +41,67 @@ def token_keys(episode_key_B4: UInt32[Array, "B 4"], position_B: Int[Array, " B"
     return jax.vmap(one)(episode_key_B4, position_B)
 
 
-def truncate(logits_BV: Float[Array, "B V"], *, top_k: int, top_p: float) -> Float[Array, "B V"]:
-    """Sets to -inf what neither top-k nor top-p (nucleus) keeps; ties at the threshold stay.
+def truncate(logits_BV: Float[Array, "B V"], truncation: Truncation) -> Float[Array, "B V"]:
+    """Sets to -inf what is not kept; ties at a threshold stay.
+
+    Top-k acts first, then top-p on the distribution of what is left. Min-p compares with the likeliest token,
+    which always stays, so that its place in the order makes no difference to it.
 
     Args:
       logits_BV: after temperature.
-      top_k: keep the k largest; 0 keeps all.
-      top_p: keep the smallest set of largest tokens whose probability reaches this; 1.0 keeps all.
+      truncation: its fields are static.
 
-    Source: Holtzman et al. 2019, https://arxiv.org/abs/1904.09751 (nucleus sampling).
+    Source: Holtzman et al. 2019, https://arxiv.org/abs/1904.09751 (top-p, or nucleus, sampling); Nguyen et
+    al. 2024, https://arxiv.org/abs/2407.01082 (min-p).
     """
+    top_k, top_p, min_p = truncation
     if top_k > 0:
         threshold_B1 = jax.lax.top_k(logits_BV, min(top_k, logits_BV.shape[-1]))[0][:, -1:]
-        logits_BV = jnp.where(logits_BV < threshold_B1, -jnp.inf, logits_BV)
+        logits_BV = _keep(logits_BV, threshold_B1)
     if top_p < 1.0:
-        sorted_BV = -jnp.sort(-logits_BV, axis=-1)
-        probability_BV = jax.nn.softmax(sorted_BV, axis=-1)
-        before_BV = jnp.cumsum(probability_BV, axis=-1) - probability_BV
-        kept_BV = jnp.where(before_BV < top_p, sorted_BV, jnp.inf)
-        logits_BV = jnp.where(logits_BV < kept_BV.min(axis=-1, keepdims=True), -jnp.inf, logits_BV)
+        logits_BV = _keep(logits_BV, _nucleus_threshold(logits_BV, top_p))
+    if min_p > 0.0:
+        logits_BV = _keep(logits_BV, logits_BV.max(axis=-1, keepdims=True) + np.float32(np.log(min_p)))
     return logits_BV
+
+
+def _keep(logits_BV: Array, threshold_B1: Array) -> Array:
+    return jnp.where(logits_BV < threshold_B1, -jnp.inf, logits_BV)
+
+
+def _nucleus_threshold(logits_BV: Array, top_p: float) -> Array:
+    """The smallest logit above which less than `top_p` of the probability lies, as "B 1".
+
+    Found by bisection instead of sorting: floats are ordered as integers once the bits of negative ones are
+    turned over, and the probability above a threshold falls as the threshold rises. 32 halvings end between
+    two neighboring floats.
+    """
+    probability_BV = jax.nn.softmax(logits_BV, axis=-1)
+    order_BV = _ordered(jax.lax.bitcast_convert_type(logits_BV, jnp.int32))
+    high_B1 = order_BV.max(axis=-1, keepdims=True)  # nothing lies above: kept
+    low_B1 = jnp.full_like(high_B1, _ordered(np.float32(-np.inf).view(np.int32)))  # everything: not kept
+
+    def halve(_: Array, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
+        low_B1, high_B1 = bounds
+        middle_B1 = (low_B1 >> 1) + (high_B1 >> 1) + (low_B1 & high_B1 & 1)
+        above_B1 = jnp.where(order_BV > middle_B1, probability_BV, 0.0).sum(axis=-1, keepdims=True)
+        enough_B1 = above_B1 >= top_p
+        return jnp.where(enough_B1, middle_B1, low_B1), jnp.where(enough_B1, high_B1, middle_B1)
+
+    _, high_B1 = jax.lax.fori_loop(0, 32, halve, (low_B1, high_B1))
+    return jax.lax.bitcast_convert_type(_ordered(high_B1), jnp.float32)
+
+
+def _ordered(bits):
+    """A float32's bits as an integer that orders as the float does, and back: it is its own inverse."""
+    return bits ^ ((bits >> 31) & 0x7FFFFFFF)
 
 
 def sample(
     logits_BV: Float[Array, "B V"],
     keys_B: Array,
     temperature: Float[Array, ""],
-    *,
-    top_k: int,
-    top_p: float,
+    truncation: Truncation,
 ) -> tuple[Int[Array, " B"], Float[Array, " B"], Float[Array, " B"]]:
     """Draws one token per row.
 
@@ -64,15 +109,14 @@ def sample(
       logits_BV: the unmodified policy's.
       keys_B: one key per row.
       temperature: 0 is greedy, and then the sampled distribution is a point mass (log-probability 0).
-      top_k: see `truncate`.
-      top_p: see `truncate`.
+      truncation: see `truncate`.
 
     Returns:
       Tokens; their log-probability under the distribution really sampled; and under the unmodified policy.
     """
     logits_BV = logits_BV.astype(jnp.float32)
     greedy = temperature <= 0.0
-    scaled_BV = truncate(logits_BV / jnp.where(greedy, 1.0, temperature), top_k=top_k, top_p=top_p)
+    scaled_BV = truncate(logits_BV / jnp.where(greedy, 1.0, temperature), truncation)
     noise_BV = jax.vmap(lambda key: jax.random.gumbel(key, (logits_BV.shape[-1],), jnp.float32))(keys_B)
     token_B = jnp.argmax(jnp.where(greedy, logits_BV, scaled_BV + noise_BV), axis=-1).astype(jnp.int32)
 
@@ -81,3 +125,25 @@ def sample(
 
     sampler_logp_B = jnp.where(greedy, 0.0, of_token(jax.nn.log_softmax(scaled_BV, axis=-1)))
     return token_B, sampler_logp_B, of_token(jax.nn.log_softmax(logits_BV, axis=-1))
+
+
+def ends_message(
+    tokens_BC: Int[Array, "B C"],
+    length_B: Int[Array, " B"],
+    message_B: Int[Array, " B"],
+    stop_sequences: Sequence[Sequence[int]],
+) -> Bool[Array, " B"]:
+    """Whether rows end with a stop sequence that lies wholly in the message that begins at `message_B`."""
+    ended_B = jnp.zeros(length_B.shape, bool)
+    for sequence in stop_sequences:
+        stop_1T = jnp.asarray(sequence, jnp.int32)[None, :]
+        at_BT = length_B[:, None] - stop_1T.shape[1] + jnp.arange(stop_1T.shape[1])[None, :]
+        last_BT = jnp.take_along_axis(tokens_BC, jnp.maximum(at_BT, 0), axis=1)
+        ended_B |= (last_BT == stop_1T).all(axis=1) & (at_BT[:, 0] >= message_B)
+    return ended_B
+
+
+def stop_of(message: Sequence[int], stop_sequences: Sequence[Sequence[int]]) -> tuple[int, ...] | None:
+    """The longest stop sequence that a message ends with, on the host; None while it goes on."""
+    found = [s for s in stop_sequences if len(s) <= len(message) and list(message[-len(s) :]) == list(s)]
+    return tuple(max(found, key=len)) if found else None

@@ -41,7 +41,7 @@ class ScriptedSampler:
     """Stands in for the device: each slot says its replies one after the other."""
 
     def __init__(self, renderer, replies, *, slots=2, stop=True, max_tokens=10_000):
-        self.slots, self.max_tokens, self.stop_id = slots, max_tokens, renderer.stop_id
+        self.slots, self.max_tokens, self.stop_sequences = slots, max_tokens, renderer.stop_sequences
         self._renderer, self._replies, self._stop = renderer, replies, stop
         self._queue: dict[int, list[str]] = {}
         self.appended: dict[int, list[list[int]]] = {}
@@ -58,8 +58,11 @@ class ScriptedSampler:
     def decode(self, params, budget_B, temperature):
         tokens_BT = np.zeros((self.slots, 256), np.int32)
         count_B = np.zeros(self.slots, np.int32)
-        for slot in np.flatnonzero(budget_B):
-            ids = self._renderer.tokenizer.encode(self._queue[slot].pop(0)) + [self.stop_id] * self._stop
+        for slot in np.flatnonzero(budget_B).tolist():
+            ids = (
+                self._renderer.tokenizer.encode(self._queue[slot].pop(0))
+                + [*self.stop_sequences[0]] * self._stop
+            )
             ids = ids[: budget_B[slot]]
             tokens_BT[slot, : len(ids)], count_B[slot] = ids, len(ids)
         logp_BT = np.full(tokens_BT.shape, -0.5, np.float32)
@@ -153,7 +156,12 @@ def test_episodes_are_the_same_whatever_the_number_of_slots(sandbox, renderer, s
         model = Transformer(PRESETS["nano"], renderer.vocabulary_size)
         params = sharding.init_parameters(model, mesh, 0, jnp.zeros((1, 2), jnp.int32))
         sampler = Sampler(
-            model, mesh, slots=slots, max_tokens=96, max_message_tokens=12, stop_id=renderer.stop_id
+            model,
+            mesh,
+            slots=slots,
+            max_tokens=96,
+            max_message_tokens=12,
+            stop_sequences=renderer.stop_sequences,
         )
         limits = EpisodeLimits(max_tokens=96, max_turn_tokens=12, max_turns=4, max_errors=9)
         agent = Agent(sampler, renderer, lambda spec, config: Env(sandbox, spec, config), limits, seed=1)
