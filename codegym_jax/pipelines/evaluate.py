@@ -16,6 +16,8 @@ from codegym_jax.records import Task
 from codegym_jax.rollout.agent import EpisodeRequest
 
 REPORTED = (TEST_CONFIG, TEST_ENV)
+TRANSCRIPTS = 20
+"""Episodes of each split and mode that are also written for people to read."""
 
 
 def spread(tasks: Sequence[Task], limit: int) -> list[Task]:
@@ -31,6 +33,8 @@ def run_evaluation(
     bench: Workbench, params: Any, name: str, splits: Sequence[str] = REPORTED
 ) -> dict[str, Any]:
     """Plays held-out tasks with these parameters, or reads the result of an earlier call.
+
+    The first episodes are also written as text, to `transcripts/<name>/`.
 
     Args:
       bench: the run.
@@ -56,6 +60,7 @@ def run_evaluation(
                     params, requests, temperature=temperature, on_episode=lambda _: progress.advance()
                 )
             bench.save_episodes(f"eval_{name}/{split}_{mode}", episodes)
+            bench.save_transcripts(f"{name}/{split}_{mode}", episodes[:TRANSCRIPTS])
             rate = success_rate(episodes)
             result.setdefault(mode, {})[split] = to_json(rate)
             low, high = rate.ci95

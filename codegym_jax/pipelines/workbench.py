@@ -28,18 +28,23 @@ from codegym_jax.envs.artefact import find_artefact
 from codegym_jax.envs.env import Env
 from codegym_jax.envs.sandbox import Sandbox
 from codegym_jax.models import sharding
-from codegym_jax.models.presets import PRESETS
+from codegym_jax.models.compute import Compute
+from codegym_jax.models.presets import PRESETS, ModelConfig
 from codegym_jax.models.transformer import Transformer
+from codegym_jax.models.weights import Weights, open_weights
 from codegym_jax.records import EnvSpec, Episode, Task, TrainBatch
 from codegym_jax.rollout.agent import Agent, EpisodeLimits, EpisodeRequest
 from codegym_jax.rollout.episode_log import write_episodes
 from codegym_jax.rollout.generate import Sampler
+from codegym_jax.rollout.transcript import transcripts
 from codegym_jax.trainer.checkpoint import Checkpointer
 from codegym_jax.trainer.optimizer import make_adamw
 from codegym_jax.trainer.state import TrainState, init_state
 
 WIDTH_MULTIPLE = 32
 """Batch widths are multiples of this many tokens, which bounds the number of compiled shapes."""
+START = "start"
+"""The stage before any learning: random or pretrained parameters."""
 
 
 def open_run(config: RunConfig, folder: pathlib.Path) -> None:
@@ -117,43 +122,84 @@ class Workbench:
         return Env(self.sandbox, spec, config_json)
 
     @cached_property
+    def weights(self) -> Weights | None:
+        """The pretrained weights that the config names, found and checked but not read."""
+        source = self.config.policy.weights
+        return open_weights(source) if source else None
+
+    @cached_property
     def renderer(self) -> Renderer:
-        """The style and the tokenizer, which is trained on all training tasks once and kept."""
+        """The style and the tokenizer, which the run keeps a copy of."""
         path = self.folder / "tokenizer.json"
         if not path.exists():
-            texts = (
-                text
-                for task in self.tasks(TRAIN)
-                for text in training_texts(
-                    self.config.style, self.spec_of(task), task.oracle_actions, task.oracle_observations
-                )
-            )
-            train_bpe(
-                texts,
-                max_vocabulary=self.config.data.max_vocabulary,
-                special_tokens=special_tokens(self.config.style),
-            ).save(path)
+            self._find_tokenizer().save(path)
         return make_renderer(self.config.style, Tokenizer.load(path))
+
+    def _find_tokenizer(self) -> Tokenizer:
+        """The one that the config names, that of the weights, or one trained on all training tasks."""
+        named = self.config.policy.tokenizer
+        if named:
+            return Tokenizer.load(named)
+        if self.weights is not None:
+            if self.weights.tokenizer_source is None:
+                raise ConfigError(
+                    f"policy.weights: {self.config.policy.weights} has no tokenizer.json; name one by"
+                    " policy.tokenizer"
+                )
+            return Tokenizer.load(self.weights.tokenizer_source)
+        texts = (
+            text
+            for task in self.tasks(TRAIN)
+            for text in training_texts(
+                self.config.style, self.spec_of(task), task.oracle_actions, task.oracle_observations
+            )
+        )
+        return train_bpe(
+            texts,
+            max_vocabulary=self.config.data.max_vocabulary,
+            special_tokens=special_tokens(self.config.style),
+        )
 
     @cached_property
     def mesh(self) -> Mesh:
-        """All devices of this process group."""
+        """All devices of this process group, as the learner uses them."""
         return sharding.make_mesh(**dataclasses.asdict(self.config.mesh))
 
     @cached_property
+    def sampling_mesh(self) -> Mesh:
+        """The same devices as the sampler uses them."""
+        sizes = dataclasses.asdict(self.config.sampling_mesh)
+        return sharding.make_mesh(**sizes) if any(sizes.values()) else self.mesh
+
+    @cached_property
     def model(self) -> Transformer:
-        """The policy.
+        """The policy, in the shape of its weights or of a preset.
 
         Raises:
-          ConfigError: when there is no such preset.
+          ConfigError: when there is no such preset, or the tokenizer has ids that the weights lack.
         """
-        preset = self.config.policy.preset
-        if preset not in PRESETS:
-            raise ConfigError(f"policy.preset must be one of {', '.join(PRESETS)}, got {preset!r}")
-        return Transformer(PRESETS[preset], self.renderer.vocabulary_size)
+        policy = self.config.policy
+        compute = Compute(
+            param_dtype=policy.param_dtype,
+            compute_dtype=policy.compute_dtype,
+            scan_layers=policy.scan_layers,
+            remat=policy.remat,
+            attention=policy.attention,
+        )
+        if self.weights is None:
+            shape = find_preset(policy.preset)
+            return Transformer(shape, shape.vocabulary or self.renderer.vocabulary_size, compute)
+        known, needed = self.weights.vocabulary_size, self.renderer.vocabulary_size
+        if needed > known:
+            raise ConfigError(
+                f"policy.tokenizer: its ids go up to {needed - 1}, those of {policy.weights} to {known - 1}"
+            )
+        return Transformer(self.weights.config, known, compute)
 
     def init_params(self) -> Any:
-        """Fresh parameters in their places; a function of the seed alone."""
+        """The parameters that a run starts from, in their places: pretrained, or a function of the seed."""
+        if self.weights is not None:
+            return self.weights.load(self.model, self.mesh)
         return sharding.init_parameters(self.model, self.mesh, self.config.seed, jnp.zeros((1, 2), jnp.int32))
 
     @cached_property
@@ -163,6 +209,7 @@ class Workbench:
         return make_log_prob_fn(
             lambda params, tokens_BT: model.apply({"params": params}, tokens_BT, method="hidden"),  # type: ignore[arg-type]
             lambda params: model.apply({"params": params}, method="head"),  # type: ignore[arg-type]
+            chunk_tokens=self.config.train.chunk_tokens,
         )
 
     @cached_property
@@ -183,13 +230,14 @@ class Workbench:
         rollout = self.config.rollout
         return Sampler(
             self.model,
-            self.mesh,
+            self.sampling_mesh,
             slots=rollout.slots,
             max_tokens=rollout.max_tokens,
             max_message_tokens=rollout.max_turn_tokens,
             stop_sequences=self.renderer.stop_sequences,
             top_k=rollout.top_k,
             top_p=rollout.top_p,
+            min_p=rollout.min_p,
         )
 
     def init_state(self, params: Any, optimizer: optax.GradientTransformation) -> TrainState:
@@ -202,16 +250,19 @@ class Workbench:
         return jax.tree.map(settle, init_state(params, optimizer))
 
     def play(self, params: Any, requests: Sequence[EpisodeRequest], **settings: Any) -> list[Episode]:
-        """Plays episodes (`Agent.play`) with the parameters laid out as the table says.
+        """Plays episodes (`Agent.play`) with the parameters laid out for sampling.
 
-        Fresh, updated and restored parameters then compile to the same programs.
+        Fresh, updated and restored parameters then compile to the same programs. A copy of parameters that
+        are kept in a wider type than the model computes in is narrowed once, not at each token.
         """
-        return self.agent.play(jax.device_put(params, self._layout), requests, **settings)
+        policy = self.config.policy
+        narrower = None if policy.compute_dtype == policy.param_dtype else policy.compute_dtype
+        return self.agent.play(sharding.reshard(params, self._layout, narrower), requests, **settings)
 
     @cached_property
     def _layout(self) -> Any:
-        """Where the table puts each parameter; found by tracing the model's initialization."""
-        return sharding.parameter_shardings(self.model, self.mesh, jnp.zeros((1, 2), jnp.int32))
+        """Where the table puts each parameter for sampling; found by tracing the model's initialization."""
+        return sharding.parameter_shardings(self.model, self.sampling_mesh, jnp.zeros((1, 2), jnp.int32))
 
     def place(self, batches: Sequence[TrainBatch]) -> list[TrainBatch]:
         """Batches on the devices, their rows spread over the mesh's data axes."""
@@ -223,11 +274,13 @@ class Workbench:
         return {"guest_hash": self.sandbox.guest_hash, "task_set": self.task_set.digest}
 
     def stage_params(self, stage: str) -> Any:
-        """The newest parameters that a stage saved.
+        """The newest parameters that a stage saved; of `START`, those that the run starts from.
 
         Raises:
           ConfigError: when it saved none.
         """
+        if stage == START:
+            return self.init_params()
         # Both learners use AdamW, so a state of either fits.
         optimizer = make_adamw(1.0, warmup_steps=0, weight_decay=0.0, b1=0.9, b2=0.9, max_grad_norm=1.0)
         folder = self.folder / "checkpoints" / stage
@@ -235,6 +288,13 @@ class Workbench:
         if restored is None:
             raise ConfigError(f"{folder} holds no checkpoint; run `codegym {stage}` first")
         return restored[0].params
+
+    def newest_stage(self) -> str:
+        """The last stage that saved parameters; `START` before any has."""
+        saved = (
+            stage for stage in ("train", "sft") if Checkpointer(self.folder / "checkpoints" / stage).latest()
+        )
+        return next(saved, START)
 
     def tasks(self, split: str) -> list[Task]:
         """All tasks of a split, in the order of their ids."""
@@ -244,17 +304,23 @@ class Workbench:
         """The environment of a task."""
         return self.task_set.specs[task.env_id]
 
-    def save_episodes(self, name: str, episodes: list[Episode]) -> None:
+    def save_episodes(self, name: str, episodes: Sequence[Episode]) -> None:
         """Writes episodes to `episodes/<name>.jsonl`."""
+        write_episodes(self.folder / "episodes" / f"{name}.jsonl", episodes, self._prompt_of(episodes))
+
+    def save_transcripts(self, name: str, episodes: Sequence[Episode]) -> None:
+        """Writes episodes for people to read, to `transcripts/<name>.txt`."""
+        path = self.folder / "transcripts" / f"{name}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, transcripts(episodes, self._prompt_of(episodes)))
+
+    def _prompt_of(self, episodes: Sequence[Episode]) -> Callable[[Episode], str]:
+        """The prompt of each episode as text; one for all episodes of an environment."""
         prompts = {
-            env_id: self.renderer.decode(self.renderer.render_prompt(spec))
-            for env_id, spec in self.task_set.specs.items()
+            env_id: self.renderer.decode(self.renderer.render_prompt(self.task_set.specs[env_id]))
+            for env_id in {_env_id(episode) for episode in episodes}
         }
-        write_episodes(
-            self.folder / "episodes" / f"{name}.jsonl",
-            episodes,
-            lambda episode: prompts[episode.task_id.split("@", 2)[1]],
-        )
+        return lambda episode: prompts[_env_id(episode)]
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -265,6 +331,21 @@ class Workbench:
         timing = json.loads(path.read_text()) if path.exists() else {}
         timing[stage] = round(timing.get(stage, 0.0) + monotonic() - start_s, 2)
         write_atomically(path, json.dumps(timing) + "\n")
+
+
+def _env_id(episode: Episode) -> str:
+    return episode.task_id.split("@", 2)[1]
+
+
+def find_preset(name: str) -> ModelConfig:
+    """The model shape called `name`.
+
+    Raises:
+      ConfigError: when there is none.
+    """
+    if name not in PRESETS:
+        raise ConfigError(f"policy.preset must be one of {', '.join(PRESETS)}, got {name!r}")
+    return PRESETS[name]
 
 
 def _differences(saved: dict[str, Any], given: dict[str, Any], prefix: str = "") -> Iterator[str]:
