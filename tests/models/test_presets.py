@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from codegym_jax.models.compute import Compute
 from codegym_jax.models.presets import PRESETS, ModelConfig
 from codegym_jax.models.transformer import Transformer
 
@@ -28,7 +29,7 @@ PUBLISHED = {
 
 
 def parameter_count(config: ModelConfig) -> int:
-    model = Transformer(config, config.vocabulary)
+    model = Transformer(config, config.vocabulary, Compute(scan_layers=True))  # traces one layer, not 80
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 2), jnp.int32))
     return sum(leaf.size for leaf in jax.tree.leaves(shapes))
 
