@@ -21,6 +21,7 @@ EXAMPLES = """examples:
   codegym verify envs/*.py --tasks rows.jsonl --json out.json
   codegym check-env envs/Own_1__MyEnv.py --tasks rows.jsonl  what its author wants to know
   codegym import rows.jsonl --out task_sets/mine             rows of others to a verified task set
+  codegym plan configs/qwen2_5_7b_v5p.py --devices v5p-64     does it fit? exit code 1 when not
   codegym replay runs/smoke                                  re-execute every stored episode
 """
 
@@ -140,6 +141,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     experiment(
         "control", "Spend the time of RL on more supervised learning instead, and evaluate that.", _control
+    )
+
+    plan = experiment(
+        "plan", "What a run needs on each device, from shapes alone, and whether it fits.", _plan, run=False
+    )
+    plan.add_argument(
+        "--devices",
+        required=True,
+        metavar="NAME-NUMBER",
+        help="v5p-64, v6e-64, h100-8, cpu-1, ...; v4 and v5p slices are named by TensorCores, two a chip",
     )
 
     replay = commands.add_parser("replay", help="Re-execute a run's episodes and compare every byte.")
@@ -433,6 +444,15 @@ def _evaluate(options: argparse.Namespace) -> int:
     name = f"{options.stage}_{'_'.join(options.split)}"
     print(json.dumps(run_evaluation(bench, params, name, options.split), indent=2))
     return 0
+
+
+def _plan(options: argparse.Namespace) -> int:
+    config = _load(options)
+    from codegym_jax.pipelines.plan import make_plan, render
+
+    plan = make_plan(config, options.devices)
+    print(render(plan))
+    return 0 if plan.fits else 1
 
 
 def _control(options: argparse.Namespace) -> int:

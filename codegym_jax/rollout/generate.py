@@ -102,26 +102,28 @@ class Sampler:
         self._fresh: dict[int, np.ndarray] = {}
         self._share_prefixes, self._prefixes = share_prefixes, PrefixTree(prefill_width)
         self._params: tuple[weakref.ref[Any], ...] = ()
-        self._rows = sharding.place(mesh, "rows")
-        self._state = jax.tree.map(
-            lambda leaf: jax.device_put(leaf, self._rows),
-            SlotState(
+        rows, heads = sharding.place(mesh, "rows"), sharding.cache_sharding(mesh, model.config.kv_heads)
+        places: Any = SlotState(heads, rows, rows, rows, rows)  # type: ignore[arg-type]
+
+        def empty() -> SlotState:
+            return SlotState(
                 cache=kv_cache.empty(model.config, slots, max_tokens, model.compute.dtype),
                 tokens_BC=jnp.zeros((slots, max_tokens), jnp.int32),
                 length_B=jnp.zeros((slots,), jnp.int32),
                 message_B=jnp.zeros((slots,), jnp.int32),
                 key_B4=jnp.zeros((slots, 4), jnp.uint32),
-            ),
-        )
+            )
+
+        self._state = jax.jit(empty, out_shardings=places)()  # made in place: no device could hold all of it
         truncation = sampling.Truncation(top_k=top_k, top_p=top_p, min_p=min_p)
         decode = functools.partial(
             _decode, model, max_message_tokens, self.stop_sequences, truncation, float(idle_fraction)
         )
         # Fixed placements: a state that came back elsewhere would compile every program again.
-        fixed: dict[str, Any] = {"out_shardings": self._rows}
+        fixed: dict[str, Any] = {"out_shardings": places}
         # A function object of its own: jit shares the cache of one function among all its callers.
         self._start: Any = jax.jit(functools.partial(_start), donate_argnums=0, **fixed)
-        self._decode: Any = jax.jit(decode, donate_argnums=1, **fixed)
+        self._decode: Any = jax.jit(decode, donate_argnums=1, out_shardings=(places, rows))
         self._extend: Any = jax.jit(functools.partial(_append, model), donate_argnums=1, **fixed)
         self._prefill: Any = jax.jit(functools.partial(_prefill, model), donate_argnums=1, **fixed)
 
