@@ -239,8 +239,8 @@ class Transformer(nn.Module):
           The extended cache, and final hidden states (garbage in padding columns).
 
         A stack of layers is copied at each call. To decode, take it apart once with `layers_layout.unstack`,
-        for an unrolled model: 1.7 times faster at SmolLM2-135M's width (6 layers, 8 rows, two CPU cores; a loop
-        over stacked layers and caches is in between).
+        for an unrolled model: 1.7 times faster at SmolLM2-135M's width (6 layers, 8 rows, two CPU cores; a
+        loop over stacked layers and caches is in between).
         """
         C = cache.keys[0].shape[2]
         column_1T = jnp.arange(tokens_BT.shape[1])[None, :]

@@ -166,14 +166,14 @@ def test_ragged_appends_equal_the_whole_sequence(model, params, split):
 
 
 def test_ragged_appends_in_bfloat16(model):
-    """The same in bfloat16, up to its rounding: states have unit variance, and 8 bits after the point."""
+    """The same in bfloat16, up to four roundings of states near 1. (On a CPU: no difference at all.)"""
     model = Transformer(model.config, VOCABULARY, BF16)
     params = random_params(model)
     tokens_BT = tokens(3, 12)
     hidden_BTD = run(model, "hidden", params, tokens_BT)
     assert hidden_BTD.dtype == jnp.bfloat16
     difference = np.abs(appended(model, params, tokens_BT, 5) - np.asarray(hidden_BTD, np.float32))
-    assert difference.mean() < 0.01 and difference.max() < 0.15
+    assert difference.mean() < 2**-8 and difference.max() < 4 * 2**-8 * np.abs(hidden_BTD).max()
 
 
 def test_bfloat16_keeps_to_float32(model):
