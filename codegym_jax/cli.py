@@ -107,7 +107,9 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=summary, description=summary)
         command.add_argument("config", help="an experiment file, such as configs/smoke_cpu.py")
         if run:
-            command.add_argument("--run", type=pathlib.Path, required=True, help="the run folder")
+            command.add_argument(
+                "--run", type=pathlib.Path, help="the run folder; default: runs/NAME_OF_CONFIG"
+            )
         command.add_argument(
             "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override settings"
         )
@@ -130,14 +132,12 @@ def _parser() -> argparse.ArgumentParser:
     experiment("train", "Improve the warm-started policy by reinforcement learning.", _train)
     evaluate = experiment("eval", "Success on held-out tasks, greedy and sampled.", _evaluate)
     evaluate.add_argument(
-        "--stage", choices=("sft", "train", "control"), default="train", help="whose parameters"
+        "--stage",
+        choices=("start", "sft", "train", "control"),
+        help="whose parameters; start: random or pretrained ones; default: of the last stage that saved any",
     )
     evaluate.add_argument(
-        "--split",
-        nargs="+",
-        default=["validation_config"],
-        choices=("validation_config", "test_config", "test_env", "train"),
-        help="of the task set",
+        "--split", nargs="+", default=["validation_config"], choices=SPLITS, help="of the task set"
     )
     experiment(
         "control", "Spend the time of RL on more supervised learning instead, and evaluate that.", _control
@@ -316,6 +316,8 @@ def cache_dir() -> pathlib.Path:
 def _load(options: argparse.Namespace):
     from codegym_jax import config
 
+    if getattr(options, "run", pathlib.Path()) is None:
+        options.run = pathlib.Path("runs") / pathlib.Path(options.config).stem
     return config.apply_overrides(config.load(options.config), options.set)
 
 
@@ -440,9 +442,11 @@ def _evaluate(options: argparse.Namespace) -> int:
     from codegym_jax.pipelines.experiment import prepare
 
     bench = prepare(config, options.run, cache_dir())
-    params = bench.stage_params(options.stage)
-    name = f"{options.stage}_{'_'.join(options.split)}"
+    stage = options.stage or bench.newest_stage()
+    params = bench.stage_params(stage)
+    name = f"{stage}_{'_'.join(options.split)}"
     print(json.dumps(run_evaluation(bench, params, name, options.split), indent=2))
+    print(f"transcripts: {bench.folder / 'transcripts' / name}", file=sys.stderr)
     return 0
 
 

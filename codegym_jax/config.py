@@ -69,6 +69,8 @@ class SandboxConfig:
 
 CORPORA = ("humaneval", "codeio", "algorithms")
 """Sources of problems that are read from pip packages."""
+MIN_TASKS = 10
+"""Verified tasks that an environment must have to be kept."""
 PROBLEM_FILES = (".jsonl", ".jsonl.gz", ".parquet")
 """How the name of a user's file of problems may end."""
 
@@ -101,7 +103,7 @@ class SynthesisConfig:
             "synthesis",
             self,
             problems_per_source=1,
-            tasks_per_environment=1,
+            tasks_per_environment=MIN_TASKS,
             learnable_environments=0,
             tasks_per_learnable_environment=1,
             min_oracle_calls=1,

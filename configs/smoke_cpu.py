@@ -32,9 +32,9 @@ def config() -> RunConfig:
             problems_per_source=164,
             tasks_per_environment=16,
             learnable_environments=11,
-            tasks_per_learnable_environment=200,
+            tasks_per_learnable_environment=260,
         ),
-        data=DataConfig(heldout_environments=2, validation_configs=20, test_configs=50),
+        data=DataConfig(heldout_environments=2, validation_configs=20, test_configs=65),
         sft=SftConfig(demonstrations_per_environment=16, max_demonstration_calls=8, steps=120),
         rollout=RolloutConfig(slots=64, max_tokens=160, max_turns=24),
         train=TrainConfig(

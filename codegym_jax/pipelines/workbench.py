@@ -27,7 +27,7 @@ from codegym_jax.data.tokenizer import Tokenizer, train_bpe
 from codegym_jax.envs.artefact import find_artefact
 from codegym_jax.envs.env import Env
 from codegym_jax.envs.sandbox import Sandbox
-from codegym_jax.models import sharding
+from codegym_jax.models import layers_layout, sharding
 from codegym_jax.models.compute import Compute
 from codegym_jax.models.presets import PRESETS, ModelConfig
 from codegym_jax.models.transformer import Transformer
@@ -196,6 +196,12 @@ class Workbench:
             )
         return Transformer(self.weights.config, known, compute)
 
+    @cached_property
+    def sampling_model(self) -> Transformer:
+        """The policy with each layer by itself: a stack of layers decodes slower (`LOG.md`)."""
+        compute = dataclasses.replace(self.model.compute, scan_layers=False)
+        return Transformer(self.model.config, self.model.vocabulary_size, compute)
+
     def init_params(self) -> Any:
         """The parameters that a run starts from, in their places: pretrained, or a function of the seed."""
         if self.weights is not None:
@@ -229,7 +235,7 @@ class Workbench:
         """The slots on the device."""
         rollout = self.config.rollout
         return Sampler(
-            self.model,
+            self.sampling_model,
             self.sampling_mesh,
             slots=rollout.slots,
             max_tokens=rollout.max_tokens,
@@ -252,17 +258,26 @@ class Workbench:
     def play(self, params: Any, requests: Sequence[EpisodeRequest], **settings: Any) -> list[Episode]:
         """Plays episodes (`Agent.play`) with the parameters laid out for sampling.
 
-        Fresh, updated and restored parameters then compile to the same programs. A copy of parameters that
-        are kept in a wider type than the model computes in is narrowed once, not at each token.
+        Fresh, updated and restored parameters then compile to the same programs.
+        """
+        return self.agent.play(self._for_sampling(params), requests, **settings)
+
+    def _for_sampling(self, params: Any) -> Any:
+        """The parameters as `sampling_model` takes them, on its mesh.
+
+        What is kept in a wider type than the model computes in is narrowed once, not at each token.
         """
         policy = self.config.policy
+        if policy.scan_layers:
+            params = jax.jit(layers_layout.unstack)(params)
         narrower = None if policy.compute_dtype == policy.param_dtype else policy.compute_dtype
-        return self.agent.play(sharding.reshard(params, self._layout, narrower), requests, **settings)
+        return sharding.reshard(params, self._layout, narrower)
 
     @cached_property
     def _layout(self) -> Any:
         """Where the table puts each parameter for sampling; found by tracing the model's initialization."""
-        return sharding.parameter_shardings(self.model, self.sampling_mesh, jnp.zeros((1, 2), jnp.int32))
+        tokens_BT = jnp.zeros((1, 2), jnp.int32)
+        return sharding.parameter_shardings(self.sampling_model, self.sampling_mesh, tokens_BT)
 
     def place(self, batches: Sequence[TrainBatch]) -> list[TrainBatch]:
         """Batches on the devices, their rows spread over the mesh's data axes."""

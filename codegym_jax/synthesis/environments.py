@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from codegym_jax.config import SandboxConfig, SynthesisConfig
+from codegym_jax.config import MIN_TASKS, SandboxConfig, SynthesisConfig
 from codegym_jax.envs.check import verify_environment, verify_task
 from codegym_jax.envs.codegym_format import canonical_json
 from codegym_jax.envs.environment_source import FormatError, parse_source
@@ -25,7 +25,6 @@ from codegym_jax.synthesis.problems import Problem
 
 SYNTHESIS_LIMITS = SandboxConfig(fuel_per_call=30_000_000_000, memory_bytes=128 * 2**20)
 """Of one run of the outliner; a problem that needs more is given up, wherever it runs."""
-MIN_TASKS = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
