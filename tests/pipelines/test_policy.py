@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
@@ -70,7 +71,7 @@ def pretrained(tmp_path):
     """A folder as the hub has them: weights, config, tokenizer."""
     tokenizer = train_bpe(["a call"], max_vocabulary=400, special_tokens=special_tokens("compact"))
     model = Transformer(SHAPE, tokenizer.vocabulary_size)
-    params = nn.meta.unbox(model.init(jax.random.key(3), np.zeros((1, 2), np.int32))["params"])
+    params = nn.meta.unbox(model.init(jax.random.key(3), jnp.zeros((1, 2), jnp.int32))["params"])
     return model, params, tokenizer
 
 
