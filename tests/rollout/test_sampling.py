@@ -54,6 +54,10 @@ def test_min_p_keeps_what_is_likely_beside_the_likeliest(min_p, expected):
     assert kept(min_p=min_p) == expected
 
 
+def test_more_than_there_are_keeps_all():
+    assert kept(top_k=9) == [[True] * 4] * 2
+
+
 def test_top_p_acts_on_what_top_k_left():
     """0.5 / 0.8 = 0.625 of what is left is with the first, 0.5 of the whole."""
     assert kept(top_k=2, top_p=0.6)[0] == [True, False, False, False]
