@@ -153,6 +153,11 @@ class Episode:
     stop_reason: StopReason
 
     @property
+    def env_id(self) -> str:
+        """That of the task; its config may hold further `@`."""
+        return self.task_id.split("@", 2)[1]
+
+    @property
     def valid(self) -> bool:
         """False where the host failed, so that the attempt says nothing about the policy."""
         return self.stop_reason is not StopReason.HOST_FAILURE

@@ -15,8 +15,8 @@ def success_rate(episodes: Iterable[Episode]) -> SuccessRate:
     by_env: dict[str, tuple[int, int]] = {}
     for episode in episodes:
         if episode.valid:
-            successes, n = by_env.get(_env_id(episode.task_id), (0, 0))
-            by_env[_env_id(episode.task_id)] = (successes + (episode.reward >= 1.0), n + 1)
+            successes, n = by_env.get(episode.env_id, (0, 0))
+            by_env[episode.env_id] = (successes + (episode.reward >= 1.0), n + 1)
     return from_counts(by_env)
 
 
@@ -40,8 +40,3 @@ def to_json(rate: SuccessRate) -> dict[str, Any]:
         "n": rate.n,
         "by_env": {env_id: list(counts) for env_id, counts in rate.by_env.items()},
     }
-
-
-def _env_id(task_id: str) -> str:
-    """`codegym_v1@<env_id>@<config>` -> `<env_id>`; the config may hold further `@`."""
-    return task_id.split("@", 2)[1]

@@ -151,18 +151,23 @@ def init_parameters(model: nn.Module, mesh: Mesh, seed: int, *example_inputs: ja
     return jax.jit(init, out_shardings=shardings)(jax.random.key(seed))
 
 
-def reshard(params: PyTree, shardings: PyTree[NamedSharding], dtype: str | None = None) -> PyTree:
+def reshard(params: PyTree, shardings: PyTree[NamedSharding]) -> PyTree:
     """The same parameters in another layout, from device to device; what is in place already is not copied.
 
     Args:
       params: the arrays; they stay as they are.
       shardings: of another mesh over the same devices, in another order or shape, or of the same.
-      dtype: cast to this type before they move. The model casts to its compute type where it uses them, so a
-        copy in that type samples the same tokens, in half the bytes.
     """
-    if dtype is not None:
-        params = jax.tree.map(lambda leaf: leaf.astype(jnp.dtype(dtype)), params)
     return jax.device_put(params, shardings)
+
+
+def narrowed(params: PyTree, dtype: str) -> PyTree:
+    """The parameters in this type, where they are.
+
+    The model casts to its compute type where it uses them, so a copy in that type samples the same tokens, in
+    half the bytes.
+    """
+    return jax.tree.map(lambda leaf: leaf.astype(jnp.dtype(dtype)), params)
 
 
 def _boxed_shapes(model: Any, example_inputs: tuple[Any, ...]) -> Any:

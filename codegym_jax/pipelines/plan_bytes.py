@@ -20,12 +20,13 @@ from flax import linen as nn
 from jax.sharding import AbstractMesh, NamedSharding
 from jaxtyping import PyTree
 
-from codegym_jax.config import ConfigError, MeshConfig, RunConfig, SamplingMeshConfig, require
+from codegym_jax.config import ConfigError, MeshConfig, RunConfig, SamplingMeshConfig
 from codegym_jax.models import attention, kv_cache, sharding
 from codegym_jax.models.attention import Causal
 from codegym_jax.models.compute import REMAT, Compute
-from codegym_jax.models.presets import PRESETS, ModelConfig
+from codegym_jax.models.presets import ModelConfig
 from codegym_jax.models.transformer import Block, Transformer
+from codegym_jax.pipelines.policy import compute_of, find_preset
 from codegym_jax.records import TrainBatch
 from codegym_jax.rollout.generate import Sampler
 from codegym_jax.trainer.optimizer import make_adamw
@@ -132,7 +133,8 @@ class Shapes:
     @property
     def sampling_copy(self) -> PyTree[jax.ShapeDtypeStruct] | None:
         """The parameters that tokens are sampled with; None: those that are trained."""
-        if self.mesh == self.sampling_mesh and self.compute.param_dtype == self.compute.compute_dtype:
+        narrower = self.compute.param_dtype != self.compute.compute_dtype
+        if self.mesh == self.sampling_mesh and not narrower and not self.compute.scan_layers:
             return None
         shapes = sharding.parameter_shapes(self.model, self.sampling_mesh)
         return jax.tree.map(
@@ -152,21 +154,16 @@ def resolve(config: RunConfig, device_count: int, platform: str) -> Shapes:
       ConfigError: when an axis does not divide, or a setting is impossible there; names it.
     """
     policy, train, rollout = config.policy, config.train, config.rollout
-    require(policy.preset in PRESETS, "policy.preset", policy.preset, f"one of {', '.join(PRESETS)}")
-    shape = PRESETS[policy.preset]
+    shape = find_preset(policy.preset)
     mesh = _mesh("mesh", config.mesh, device_count)
     as_trained = config.sampling_mesh == SamplingMeshConfig()
     sampling_mesh = mesh if as_trained else _mesh("sampling_mesh", config.sampling_mesh, device_count)
     try:
         kernels = attention.choose(policy.attention, policy.compute_dtype, shape.head_width, platform)
-        compute = Compute(
-            param_dtype=policy.param_dtype,
-            compute_dtype=policy.compute_dtype,
-            scan_layers=policy.scan_layers,
-            remat=policy.remat,
-        )
     except ValueError as error:
         raise ConfigError(str(error)) from error
+    # Shapes are traced on this machine; which kernels run there is in `kernels`.
+    compute = dataclasses.replace(compute_of(policy), attention="auto")
     vocabulary = shape.vocabulary or config.data.max_vocabulary
     for name, one in (("mesh", mesh), ("sampling_mesh", sampling_mesh)):
         _require_divisible(f"{name}.fsdp", one.shape["fsdp"], {"width": shape.width})

@@ -28,10 +28,9 @@ from codegym_jax.envs.artefact import find_artefact
 from codegym_jax.envs.env import Env
 from codegym_jax.envs.sandbox import Sandbox
 from codegym_jax.models import layers_layout, sharding
-from codegym_jax.models.compute import Compute
-from codegym_jax.models.presets import PRESETS, ModelConfig
 from codegym_jax.models.transformer import Transformer
 from codegym_jax.models.weights import Weights, open_weights
+from codegym_jax.pipelines.policy import compute_of, find_preset
 from codegym_jax.records import EnvSpec, Episode, Task, TrainBatch
 from codegym_jax.rollout.agent import Agent, EpisodeLimits, EpisodeRequest
 from codegym_jax.rollout.episode_log import write_episodes
@@ -179,13 +178,7 @@ class Workbench:
           ConfigError: when there is no such preset, or the tokenizer has ids that the weights lack.
         """
         policy = self.config.policy
-        compute = Compute(
-            param_dtype=policy.param_dtype,
-            compute_dtype=policy.compute_dtype,
-            scan_layers=policy.scan_layers,
-            remat=policy.remat,
-            attention=policy.attention,
-        )
+        compute = compute_of(policy)
         if self.weights is None:
             shape = find_preset(policy.preset)
             return Transformer(shape, shape.vocabulary or self.renderer.vocabulary_size, compute)
@@ -265,13 +258,15 @@ class Workbench:
     def _for_sampling(self, params: Any) -> Any:
         """The parameters as `sampling_model` takes them, on its mesh.
 
-        What is kept in a wider type than the model computes in is narrowed once, not at each token.
+        What is kept in a wider type than the model computes in is narrowed once, not at each token; and
+        before a stack is taken apart, so that no second wide copy exists.
         """
         policy = self.config.policy
+        if policy.compute_dtype != policy.param_dtype:
+            params = sharding.narrowed(params, policy.compute_dtype)
         if policy.scan_layers:
             params = jax.jit(layers_layout.unstack)(params)
-        narrower = None if policy.compute_dtype == policy.param_dtype else policy.compute_dtype
-        return sharding.reshard(params, self._layout, narrower)
+        return sharding.reshard(params, self._layout)
 
     @cached_property
     def _layout(self) -> Any:
@@ -333,9 +328,9 @@ class Workbench:
         """The prompt of each episode as text; one for all episodes of an environment."""
         prompts = {
             env_id: self.renderer.decode(self.renderer.render_prompt(self.task_set.specs[env_id]))
-            for env_id in {_env_id(episode) for episode in episodes}
+            for env_id in {episode.env_id for episode in episodes}
         }
-        return lambda episode: prompts[_env_id(episode)]
+        return lambda episode: prompts[episode.env_id]
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -346,21 +341,6 @@ class Workbench:
         timing = json.loads(path.read_text()) if path.exists() else {}
         timing[stage] = round(timing.get(stage, 0.0) + monotonic() - start_s, 2)
         write_atomically(path, json.dumps(timing) + "\n")
-
-
-def _env_id(episode: Episode) -> str:
-    return episode.task_id.split("@", 2)[1]
-
-
-def find_preset(name: str) -> ModelConfig:
-    """The model shape called `name`.
-
-    Raises:
-      ConfigError: when there is none.
-    """
-    if name not in PRESETS:
-        raise ConfigError(f"policy.preset must be one of {', '.join(PRESETS)}, got {name!r}")
-    return PRESETS[name]
 
 
 def _differences(saved: dict[str, Any], given: dict[str, Any], prefix: str = "") -> Iterator[str]:

@@ -106,7 +106,8 @@ def test_a_narrow_copy_computes_the_same_bits():
     """The model casts where it uses, so casting beforehand changes no logit."""
     compute = Compute(compute_dtype="bfloat16")
     model, mesh, params = parameters(QWEN3, compute, data=1, fsdp=1, tensor=1)
-    copy = sharding.reshard(params, sharding.parameter_shardings(model, mesh), "bfloat16")
+    narrowed = sharding.narrowed(params, "bfloat16")
+    copy = sharding.reshard(narrowed, sharding.parameter_shardings(model, mesh))
     assert {leaf.dtype for leaf in jax.tree.leaves(copy)} == {jnp.dtype("bfloat16")}
     np.testing.assert_array_equal(logits(model, copy, TOKENS_BT), logits(model, params, TOKENS_BT))
 

