@@ -126,8 +126,11 @@ class Turn:
     action: str
     """The call sent to the environment, as JSON, or the raw message when it held no call."""
     observation: str
-    """What the policy could read; empty after a `Done`, whose verdict would leak the answer."""
+    """What the environment said; empty after a `Done`, whose verdict would leak the answer."""
     error: CallError | None = None
+    fault: str = ""
+    """Why the message held no call, in the terms of its style; where given, the policy read it in place of
+    the observation, which is what the environment said."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +175,47 @@ class TrainBatch(NamedTuple):
     sampler_logp_BT: Shaped[np.ndarray, "B T"]
     """`sampler_logp_BT[b, t]` is that of `tokens_BT[b, t]` given what precedes it; 0 off the mask."""
     advantage_BT: Shaped[np.ndarray, "B T"]
+
+
+class PackedBatch(NamedTuple):
+    """Rows of equal width, each of several episodes behind one another; a pytree.
+
+    Nothing is shifted: every field belongs to `tokens_BT[b, t]` itself. Where the batches of an update are
+    stacked, all leaves have one more axis in front.
+    """
+
+    tokens_BT: Shaped[np.ndarray, "B T"]
+    segment_BT: Shaped[np.ndarray, "B T"]
+    """Counts the episodes of a row from 1; 0 is padding."""
+    is_policy_BT: Shaped[np.ndarray, "B T"]
+    """1.0 where a loss may act: the policy's tokens, but never an episode's first."""
+    weight_BT: Shaped[np.ndarray, "B T"]
+    """What a token counts in the objective, which is then a plain sum over all batches of an update; 0 off
+    the mask. Sums to 1 over the update for a mean over tokens or episodes."""
+    sampler_logp_BT: Shaped[np.ndarray, "B T"]
+    """Of the distribution that the token was drawn from, given what precedes it; 0 off the mask."""
+    advantage_BT: Shaped[np.ndarray, "B T"]
+    """How much better than expected it went after this token; 0 off the mask."""
+    old_logp_BT: Shaped[np.ndarray, "B T"] | None = None
+    """The learner's own, before the first update of the step; None where the sampler's stand for them."""
+    reference_logp_BT: Shaped[np.ndarray, "B T"] | None = None
+    """Of the policy that the run started from; None where no KL divergence asks for them."""
+    old_value_BT: Shaped[np.ndarray, "B T"] | None = None
+    """The critic's, before the first update of the step; None without a critic."""
+    return_BT: Shaped[np.ndarray, "B T"] | None = None
+    """What the critic is to learn; None without a critic."""
+
+
+class Update(NamedTuple):
+    """All that one optimizer step learns from."""
+
+    batches: PackedBatch
+    """Stacked: leaves "N B T". N is a power of two, so that few programs are compiled."""
+    batch_count: int
+    """The first so many batches count; the others are filling."""
+    token_count: int
+    """Policy tokens in all of them."""
+    episode_count: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
