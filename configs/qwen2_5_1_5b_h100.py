@@ -66,7 +66,7 @@ def config() -> RunConfig:
         train=TrainConfig(
             steps=100,
             learning_rate=1e-6,
-            rows_per_update=64,
+            episodes_per_update=64,
             rows_per_batch=2,
             chunk_tokens=1_024,
         ),

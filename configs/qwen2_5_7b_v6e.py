@@ -82,7 +82,7 @@ def config() -> RunConfig:
         train=TrainConfig(
             steps=100,
             learning_rate=1e-6,
-            rows_per_update=512,
+            episodes_per_update=512,
             rows_per_batch=16,
             chunk_tokens=1_024,
         ),

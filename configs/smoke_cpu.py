@@ -14,6 +14,7 @@ Device: 2 CPU cores. Measured results are in `LOG.md`.
 """
 
 from codegym_jax.config import (
+    AlgorithmConfig,
     DataConfig,
     PolicyConfig,
     RolloutConfig,
@@ -40,9 +41,9 @@ def config() -> RunConfig:
         train=TrainConfig(
             steps=110,
             learning_rate=5e-4,
-            rows_per_update=32,
+            episodes_per_update=32,
             rows_per_batch=16,
-            clip_high=0.28,
             checkpoint_every=20,
         ),
+        algorithm=AlgorithmConfig(clip_high=0.28),
     )

@@ -67,5 +67,5 @@ def config() -> RunConfig:
             max_turns=48,
             max_errors=4,
         ),
-        train=TrainConfig(learning_rate=1e-5, rows_per_update=128, rows_per_batch=16, chunk_tokens=512),
+        train=TrainConfig(learning_rate=1e-5, episodes_per_update=128, rows_per_batch=16, chunk_tokens=512),
     )

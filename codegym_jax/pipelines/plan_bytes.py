@@ -179,7 +179,7 @@ def resolve(config: RunConfig, device_count: int, platform: str) -> Shapes:
     _require_rows("train.rows_per_batch", train.rows_per_batch, mesh, "mesh")
     _require_rows("rollout.slots", rollout.slots, sampling_mesh, "sampling_mesh")
     episodes = rollout.tasks_per_step * rollout.attempts_per_task
-    updates = max(1, round(episodes / train.rows_per_update))
+    updates = max(1, round(episodes / train.episodes_per_update))
     return Shapes(
         model=Transformer(shape, vocabulary, compute),
         vocabulary=vocabulary,

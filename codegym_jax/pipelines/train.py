@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from codegym_jax.algorithms.presets import ALGORITHMS, Algorithm
-from codegym_jax.config import ConfigError, TrainConfig
+from codegym_jax.config import AlgorithmConfig, ConfigError
 from codegym_jax.data.pipeline import TaskDraw, task_iterator
 from codegym_jax.data.splits import TRAIN
 from codegym_jax.data.stable_hash import stable_hash
@@ -42,7 +42,8 @@ def run_train(bench: Workbench, start: Any) -> Any:
       The trained parameters.
     """
     config, rollout = bench.config.train, bench.config.rollout
-    algorithm, mean = find_algorithm(config.algorithm), find_mean(config.mean)
+    settings = bench.config.algorithm
+    algorithm, mean = find_algorithm(settings.name), find_mean(settings.mean or "token")
     optimizer = make_adamw(
         config.learning_rate,
         warmup_steps=config.warmup_steps,
@@ -51,7 +52,7 @@ def run_train(bench: Workbench, start: Any) -> Any:
         b2=config.adam_b2,
         max_grad_norm=config.max_grad_norm,
     )
-    update = make_policy_gradient_step(bench.log_prob_fn, _loss(algorithm, config), optimizer)
+    update = make_policy_gradient_step(bench.log_prob_fn, _loss(algorithm, settings), optimizer)
     advantages = jax.jit(algorithm.advantages)
     tasks = bench.tasks(TRAIN)
     stream = task_iterator(tasks, seed=bench.config.seed, tasks_per_step=rollout.tasks_per_step)
@@ -94,7 +95,7 @@ def run_train(bench: Workbench, start: Any) -> Any:
             updates = collate(
                 episodes,
                 np.asarray(advantages(jnp.asarray(rewards_PG), jnp.asarray(valid_PG))).ravel(),
-                rows_per_update=config.rows_per_update,
+                rows_per_update=config.episodes_per_update,
                 rows_per_batch=config.rows_per_batch,
                 width_multiple=WIDTH_MULTIPLE,
                 rng=np.random.default_rng(stable_hash(bench.config.seed, "collate", step)),
@@ -125,7 +126,7 @@ def find_algorithm(name: str) -> Algorithm:
       ConfigError: when there is none.
     """
     if name not in ALGORITHMS:
-        raise ConfigError(f"train.algorithm must be one of {', '.join(ALGORITHMS)}, got {name!r}")
+        raise ConfigError(f"algorithm.name must be one of {', '.join(ALGORITHMS)}, got {name!r}")
     return ALGORITHMS[name]
 
 
@@ -137,7 +138,7 @@ def find_mean(name: str) -> Mean:
     """
     known = get_args(Mean)
     if name not in known:
-        raise ConfigError(f"train.mean must be one of {', '.join(known)}, got {name!r}")
+        raise ConfigError(f"algorithm.mean must be one of {', '.join(known)}, got {name!r}")
     return cast(Mean, name)
 
 
@@ -187,7 +188,7 @@ def average(updates: Sequence[dict[str, Any]]) -> dict[str, float]:
     }
 
 
-def _loss(algorithm: Algorithm, config: TrainConfig):
+def _loss(algorithm: Algorithm, config: AlgorithmConfig):
     def loss(*arrays: jax.Array, denominator: jax.Array):
         return algorithm.loss(
             *arrays, denominator=denominator, clip_low=config.clip_low, clip_high=config.clip_high

@@ -322,7 +322,7 @@ class Workbench:
         """Writes episodes for people to read, to `transcripts/<name>.txt`."""
         path = self.folder / "transcripts" / f"{name}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, transcripts(episodes, self._prompt_of(episodes)))
+        write_atomically(path, transcripts(episodes, self._prompt_of(episodes), self.renderer.decode))
 
     def _prompt_of(self, episodes: Sequence[Episode]) -> Callable[[Episode], str]:
         """The prompt of each episode as text; one for all episodes of an environment."""

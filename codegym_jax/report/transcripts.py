@@ -162,7 +162,7 @@ def _exchange(turn: dict[str, Any]) -> Exchange:
     return Exchange(
         tool=tool,
         arguments=_cut(arguments),
-        observation=_cut(turn["observation"]),
+        observation=_cut(turn.get("fault") or turn["observation"]),
         error=(turn.get("error") or "").replace("_", " "),
     )
 

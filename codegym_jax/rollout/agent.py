@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int, UInt32
 
 from codegym_jax.data.chat import Renderer
 from codegym_jax.envs.env import Env, EnvError, HostFailure
-from codegym_jax.records import EnvSpec, Episode, StopReason, Task, Turn
+from codegym_jax.records import CallError, EnvSpec, Episode, StopReason, Task, Turn
 from codegym_jax.rollout.generate import Sampled
 from codegym_jax.rollout.sampling import episode_key, stop_of
 
@@ -331,21 +331,22 @@ class Agent:
         assert attempt.env is not None
         action = self._renderer.parse_response(message, attempt.request.spec)
         step = attempt.env.step(action)
-        attempt.note(
-            Turn(
-                message=self._renderer.decode(message),
-                action=action,
-                observation=step.observation,
-                error=step.error,
-            )
+        told = step.error is CallError.NOT_JSON
+        turn = Turn(
+            message=self._renderer.decode(message),
+            action=action,
+            observation=step.observation,
+            error=step.error,
+            fault=self._renderer.fault(message, attempt.request.spec) if told else "",
         )
+        attempt.note(turn)
         if step.finished:
             return StopReason.DONE
         if attempt.errors > self._limits.max_errors:
             return StopReason.TOO_MANY_ERRORS
         if len(attempt.turns) >= self._limits.max_turns:
             return StopReason.MAX_TURNS
-        result = self._renderer.bridge_to_next_turn(step.observation, stopped_by=stop)
+        result = self._renderer.bridge_to_next_turn(turn.fault or turn.observation, stopped_by=stop)
         if len(attempt.ids) + len(result) >= self._limits.max_tokens:
             return StopReason.MAX_TOKENS
         attempt.add(result)

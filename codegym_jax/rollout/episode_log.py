@@ -26,6 +26,7 @@ def to_row(episode: Episode, prompt: str) -> dict[str, Any]:
                 "action": turn.action,
                 "observation": turn.observation,
                 "error": turn.error.value if turn.error else None,
+                "fault": turn.fault,
             }
             for turn in episode.turns
         ],
@@ -52,6 +53,7 @@ def from_row(row: dict[str, Any]) -> Episode:
                 action=turn["action"],
                 observation=turn["observation"],
                 error=CallError(turn["error"]) if turn["error"] else None,
+                fault=turn["fault"],
             )
             for turn in row["turns"]
         ),

@@ -2,12 +2,18 @@
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from codegym_jax.records import Episode, Turn
 
 _RULE = "=" * 100
 
 
-def transcripts(episodes: Sequence[Episode], prompt_of: Callable[[Episode], str]) -> str:
+def transcripts(
+    episodes: Sequence[Episode],
+    prompt_of: Callable[[Episode], str],
+    decode: Callable[[Sequence[int]], str],
+) -> str:
     """The episodes one after the other: how each ended, its prompt, and its turns.
 
     A prompt that was shown before is not shown again. What was said is indented, so that no text can pass for
@@ -16,6 +22,7 @@ def transcripts(episodes: Sequence[Episode], prompt_of: Callable[[Episode], str]
     Args:
       episodes: finished ones.
       prompt_of: the prompt of one, as text.
+      decode: token ids to text, for a message that a budget cut short: no turn holds it.
     """
     parts: list[str] = []
     shown: dict[str, int] = {}
@@ -26,6 +33,8 @@ def transcripts(episodes: Sequence[Episode], prompt_of: Callable[[Episode], str]
         parts += _said("prompt", prompt) if first == number else [f"[prompt as in episode {first}]", ""]
         for turn in episode.turns:
             parts += _turn(turn)
+        if unended := _unended(episode):
+            parts += _said("policy, cut short", decode(unended))
     return "\n".join(parts) + "\n"
 
 
@@ -40,7 +49,13 @@ def _headline(number: int, episode: Episode) -> str:
 
 def _turn(turn: Turn) -> list[str]:
     error = f" ({turn.error.value})" if turn.error else ""
-    return _said("policy", turn.message) + _said(f"tool{error}", turn.observation)
+    return _said("policy", turn.message) + _said(f"tool{error}", turn.fault or turn.observation)
+
+
+def _unended(episode: Episode) -> list[int]:
+    """The tokens of a last message that spent its budget before it ended; empty where there is none."""
+    starts = np.flatnonzero(np.diff(episode.is_policy.astype(int), prepend=0) == 1)
+    return episode.token_ids[starts[-1] :].tolist() if len(starts) > len(episode.turns) else []
 
 
 def _said(who: str, text: str) -> list[str]:

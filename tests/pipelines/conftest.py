@@ -29,7 +29,7 @@ CONFIG = RunConfig(
     data=DataConfig(max_vocabulary=300),
     sft=SftConfig(demonstrations_per_environment=6, steps=60, rows=8, warmup_steps=5),
     rollout=RolloutConfig(tasks_per_step=2, attempts_per_task=4, slots=8, max_tokens=96, max_turns=8),
-    train=TrainConfig(steps=4, rows_per_update=8, rows_per_batch=8, checkpoint_every=2),
+    train=TrainConfig(steps=4, episodes_per_update=8, rows_per_batch=8, checkpoint_every=2),
     evaluation=EvalConfig(max_tasks=5),
 )
 

@@ -45,7 +45,7 @@ WIDTHS = ModelConfig(
 RUN = RunConfig(
     policy=PolicyConfig(preset="qwen2.5-0.5b", scan_layers=True, remat="full"),
     rollout=RolloutConfig(tasks_per_step=4, attempts_per_task=4, slots=16, max_tokens=256),
-    train=TrainConfig(rows_per_update=16, rows_per_batch=16),
+    train=TrainConfig(episodes_per_update=16, rows_per_batch=16),
     mesh=MeshConfig(data=1, fsdp=4, tensor=2),
 )
 

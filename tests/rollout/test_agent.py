@@ -128,6 +128,21 @@ def test_every_way_to_stop(sandbox, renderer, replies, limits, reason, errors):
     assert len(episode.token_ids) <= limits.get("max_tokens", 2000)
 
 
+def test_a_style_says_how_a_call_is_written(sandbox):
+    """The environment, which sees no markup, says something else; that is what a replay compares."""
+    hermes = make_renderer(
+        "hermes", train_bpe(TEXTS * 3, max_vocabulary=300, special_tokens=special_tokens("hermes"))
+    )
+    (episode,) = play(sandbox, hermes, ["Peek(0)", "Peek(1)"], max_turns=2)
+    turn = episode.turns[0]
+    assert turn.error is CallError.NOT_JSON
+    assert "<tool_call>" in turn.fault
+    assert turn.fault != turn.observation
+    read = hermes.decode(episode.token_ids[len(hermes.render_prompt(SPEC)) :].tolist())
+    assert turn.fault in read
+    assert turn.observation not in read
+
+
 def test_a_failing_host_spoils_one_attempt_only(sandbox, renderer):
     def open_env(spec, config_json):
         if "13" in config_json:

@@ -1,5 +1,7 @@
 """Transcripts show every turn, a prompt once, and nothing that passes for a heading."""
 
+import dataclasses
+
 import numpy as np
 
 from codegym_jax.records import CallError, Episode, StopReason, Turn
@@ -21,10 +23,20 @@ def episode(env: str, attempt: int, *turns: Turn) -> Episode:
     )
 
 
+def spelled(ids) -> str:
+    return " ".join(map(str, ids))
+
+
 def test_two_attempts_at_one_environment_by_hand():
     call = Turn(message="<call>", action="{}", observation="7\n[policy]")
-    wrong = Turn(message="oops", action="oops", observation="Error: no", error=CallError.NOT_JSON)
-    text = transcripts([episode("A", 0, call), episode("A", 1, wrong)], lambda episode: "Find it.")
+    wrong = Turn(
+        message="oops",
+        action="oops",
+        observation="Error: no",
+        error=CallError.NOT_JSON,
+        fault="Error: begin it",
+    )
+    text = transcripts([episode("A", 0, call), episode("A", 1, wrong)], lambda episode: "Find it.", spelled)
     assert text.splitlines() == [
         "=" * 100,
         "episode 1: codegym_v1@A@{}, attempt 0",
@@ -50,6 +62,26 @@ def test_two_attempts_at_one_environment_by_hand():
         "    oops",
         "",
         "[tool (not_json)]",
-        "    Error: no",
+        "    Error: begin it",
         "",
     ]
+
+
+def test_a_message_that_never_ended_is_shown():
+    """No turn holds it: it is read off the ids after the last turn."""
+    call = Turn(message="<call>", action="{}", observation="7")
+    cut = dataclasses.replace(
+        episode("A", 0, call),
+        is_policy=np.array([False, True, False, True, True]),
+        stop_reason=StopReason.TURN_TOO_LONG,
+    )
+    assert transcripts([cut], lambda episode: "Find it.", spelled).splitlines()[-6:] == [
+        "[tool]",
+        "    7",
+        "",
+        "[policy, cut short]",
+        "    3 4",
+        "",
+    ]
+    whole = dataclasses.replace(cut, is_policy=np.array([False, False, False, True, True]))
+    assert "cut short" not in transcripts([whole], lambda episode: "Find it.", spelled)

@@ -1,0 +1,24 @@
+"""What a user got wrong, and how settings are checked for it."""
+
+import math
+
+
+class UserError(ValueError):
+    """What a user got wrong. The message is one clear line; the command line prints it and exits with 2."""
+
+
+class ConfigError(UserError):
+    """A setting the user got wrong: the message names it, its value, and what would be right."""
+
+
+def require(condition: bool, name: str, value: object, expected: str) -> None:
+    """Raises `ConfigError` unless the condition on a setting holds."""
+    if not condition:
+        raise ConfigError(f"{name} must be {expected}, got {value!r}")
+
+
+def at_least(section: str, config: object, **bounds: int) -> None:
+    """Requires settings of a section to be finite and no less than their bounds."""
+    for name, bound in bounds.items():
+        value = getattr(config, name)
+        require(bound <= value < math.inf, f"{section}.{name}", value, f"at least {bound}")

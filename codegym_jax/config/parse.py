@@ -1,0 +1,124 @@
+"""Configs from files, overrides and JSON, and back."""
+
+import dataclasses
+import difflib
+import hashlib
+import importlib.util
+import json
+import pathlib
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from codegym_jax.config.errors import ConfigError
+from codegym_jax.config.run import RunConfig
+
+
+def to_json(config: Any) -> str:
+    """A config (or a part of one) as indented JSON."""
+    return json.dumps(dataclasses.asdict(config), indent=2) + "\n"
+
+
+def digest(*parts: Any) -> str:
+    """A short stable hash of config parts or strings; names caches."""
+    text = "\0".join(to_json(part) if dataclasses.is_dataclass(part) else str(part) for part in parts)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def from_dict(values: Mapping[str, Any], kind: type = RunConfig, prefix: str = "") -> Any:
+    """Builds a config dataclass from nested dicts, as read from `config.json`.
+
+    Raises:
+      ConfigError: on an unknown key (naming the nearest known one) or a value of the wrong type.
+    """
+    hints = typing.get_type_hints(kind)
+    arguments = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if key not in hints:
+            raise ConfigError(_unknown_key(prefix, key, hints))
+        if dataclasses.is_dataclass(hints[key]):
+            if not isinstance(value, Mapping):
+                raise ConfigError(f"{name} must be an object, got {value!r}")
+            arguments[key] = from_dict(value, typing.cast(type, hints[key]), f"{name}.")
+        else:
+            arguments[key] = _coerce(name, value, hints[key])
+    return kind(**arguments)
+
+
+def apply_overrides(config: RunConfig, overrides: Sequence[str]) -> RunConfig:
+    """Applies `section.field=value` strings, as given to `--set`.
+
+    Values are JSON; a string field takes the text as it stands.
+
+    Raises:
+      ConfigError: on a malformed override, an unknown key, or a value of the wrong type.
+    """
+    for override in overrides:
+        path, equals, text = override.partition("=")
+        if not equals:
+            raise ConfigError(f"--set takes section.field=value, got {override!r}")
+        config = _replace(config, path.split("."), text, path)
+    return config
+
+
+def load(path: str | pathlib.Path) -> RunConfig:
+    """Runs the experiment file at `path` and returns what its `config()` returns.
+
+    Raises:
+      ConfigError: when there is no such file, it fails, or it has no `config()` returning a `RunConfig`.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise ConfigError(f"config file not found: {path}")
+    spec = importlib.util.spec_from_file_location(f"codegym_experiment_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"{path}: an experiment is a Python file with a function config()")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        config = module.config()
+    except ConfigError:
+        raise
+    except Exception as error:  # the user's own code: any failure of it is theirs to read
+        raise ConfigError(f"{path}: {type(error).__name__}: {error}") from error
+    if not isinstance(config, RunConfig):
+        raise ConfigError(f"{path}: config() must return a RunConfig, got {type(config).__name__}")
+    return config
+
+
+def _replace(config: Any, keys: list[str], text: str, path: str) -> Any:
+    hints = typing.get_type_hints(type(config))
+    key = keys[0]
+    if key not in hints:
+        raise ConfigError(_unknown_key(path.removesuffix(".".join(keys)), key, hints))
+    if len(keys) > 1:
+        if not dataclasses.is_dataclass(hints[key]):
+            raise ConfigError(f"{path}: {key} is a single value, not a section")
+        return dataclasses.replace(config, **{key: _replace(getattr(config, key), keys[1:], text, path)})
+    if dataclasses.is_dataclass(hints[key]):
+        first = dataclasses.fields(hints[key])[0].name
+        raise ConfigError(f"{path} is a section; set one of its fields, such as {path}.{first}")
+    try:
+        value = text if hints[key] is str else json.loads(text)
+    except json.JSONDecodeError:
+        value = text
+    return dataclasses.replace(config, **{key: _coerce(path, value, hints[key])})
+
+
+def _unknown_key(prefix: str, key: str, known: Mapping[str, Any]) -> str:
+    close = difflib.get_close_matches(key, known, n=1)
+    hint = f"did you mean {prefix}{close[0]}?" if close else f"known: {', '.join(known)}"
+    return f"unknown setting {prefix}{key}; {hint}"
+
+
+def _coerce(name: str, value: Any, hint: Any) -> Any:
+    if typing.get_origin(hint) is tuple:
+        if not isinstance(value, list | tuple):
+            raise ConfigError(f"{name} must be a list, got {value!r}")
+        return tuple(_coerce(name, item, typing.get_args(hint)[0]) for item in value)
+    if hint is float and type(value) is int:
+        return float(value)
+    if type(value) is not hint:  # exact, so that true is no int
+        raise ConfigError(f"{name} must be {hint.__name__}, got {value!r}")
+    return value
