@@ -1,0 +1,43 @@
+"""What a command is told of an experiment: its file and overrides, or a run folder that remembers them."""
+
+import argparse
+import json
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+from codegym_jax.config import RunConfig, UserError, apply_overrides, from_dict, load
+
+
+def add_experiment(
+    commands: Any, name: str, summary: str, call: Callable[[argparse.Namespace], int], *, run: bool = True
+) -> argparse.ArgumentParser:
+    """Adds a command that takes an experiment file, overrides of it and, where `run`, a run folder."""
+    command = commands.add_parser(name, help=summary, description=summary)
+    command.add_argument("config", help="an experiment file, such as configs/smoke_cpu.py")
+    if run:
+        command.add_argument("--run", type=pathlib.Path, help="the run folder; default: runs/NAME_OF_CONFIG")
+    command.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override settings"
+    )
+    command.set_defaults(call=call)
+    return command
+
+
+def load_config(options: argparse.Namespace) -> RunConfig:
+    """The experiment that was asked for, with its overrides; names the run folder where nobody did."""
+    if getattr(options, "run", pathlib.Path()) is None:
+        options.run = pathlib.Path("runs") / pathlib.Path(options.config).stem
+    return apply_overrides(load(options.config), options.set)
+
+
+def run_config(run: pathlib.Path) -> RunConfig:
+    """The config that a run folder was made with.
+
+    Raises:
+      UserError: when it is none.
+    """
+    path = run / "config.json"
+    if not path.is_file():
+        raise UserError(f"{run} is not a run folder: it has no config.json")
+    return from_dict(json.loads(path.read_text()))

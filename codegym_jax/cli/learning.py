@@ -1,0 +1,110 @@
+"""Commands that learn by an experiment file, or measure or plan that: sft, train, eval, control, plan."""
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from codegym_jax.cli.experiment_file import add_experiment, load_config
+from codegym_jax.cli.host import cache_dir, with_jax
+from codegym_jax.config import UserError
+from codegym_jax.data.splits import SPLITS
+
+
+def add(commands: Any) -> None:
+    """Adds them."""
+    add_experiment(commands, "sft", "Warm-start the policy on oracle episodes.", _sft)
+    add_experiment(commands, "train", "Improve the warm-started policy by reinforcement learning.", _train)
+    evaluate = add_experiment(commands, "eval", "Success on held-out tasks, greedy and sampled.", _evaluate)
+    evaluate.add_argument(
+        "--stage",
+        choices=("start", "sft", "train", "control"),
+        help="whose parameters; start: random or pretrained ones; default: of the last stage that saved any",
+    )
+    evaluate.add_argument(
+        "--split", nargs="+", default=["validation_config"], choices=SPLITS, help="of the task set"
+    )
+    add_experiment(
+        commands,
+        "control",
+        "Spend the time of RL on more supervised learning instead, and evaluate that.",
+        _control,
+    )
+
+    plan = add_experiment(
+        commands,
+        "plan",
+        "What a run needs on each device, from shapes alone, and whether it fits.",
+        _plan,
+        run=False,
+    )
+    plan.add_argument(
+        "--devices",
+        required=True,
+        metavar="NAME-NUMBER",
+        help="v5p-64, v6e-64, h100-8, cpu-1, ...; v4 and v5p slices are named by TensorCores, two a chip",
+    )
+
+
+def _sft(options: argparse.Namespace) -> int:
+    config = load_config(options)
+    with_jax()
+    from codegym_jax.pipelines.experiment import prepare
+    from codegym_jax.pipelines.sft import run_sft
+    from codegym_jax.trainer.state import params_hash
+
+    bench = prepare(config, options.run, cache_dir())
+    with bench.timed("sft"):
+        print(f"parameters {params_hash(run_sft(bench))}")
+    return 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    config = load_config(options)
+    with_jax()
+    from codegym_jax.pipelines.experiment import prepare
+    from codegym_jax.pipelines.sft import run_sft
+    from codegym_jax.pipelines.train import run_train
+    from codegym_jax.trainer.state import params_hash
+
+    bench = prepare(config, options.run, cache_dir())
+    with bench.timed("sft"):
+        params = run_sft(bench)
+    with bench.timed("train"):
+        print(f"parameters {params_hash(run_train(bench, params))}")
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    config = load_config(options)
+    with_jax()
+    from codegym_jax.pipelines.evaluate import run_evaluation
+    from codegym_jax.pipelines.experiment import prepare
+
+    bench = prepare(config, options.run, cache_dir())
+    stage = options.stage or bench.newest_stage()
+    params = bench.stage_params(stage)
+    name = f"{stage}_{'_'.join(options.split)}"
+    print(json.dumps(run_evaluation(bench, params, name, options.split), indent=2))
+    print(f"transcripts: {bench.folder / 'transcripts' / name}", file=sys.stderr)
+    return 0
+
+
+def _control(options: argparse.Namespace) -> int:
+    config = load_config(options)
+    with_jax()
+    if not (options.run / "result.json").exists():
+        raise UserError(f"{options.run} holds no finished run; `codegym run` it first")
+    from codegym_jax.pipelines.experiment import run_control
+
+    run_control(config, options.run, cache_dir())
+    return 0
+
+
+def _plan(options: argparse.Namespace) -> int:
+    config = load_config(options)
+    from codegym_jax.pipelines.plan import make_plan, render
+
+    plan = make_plan(config, options.devices)
+    print(render(plan))
+    return 0 if plan.fits else 1
