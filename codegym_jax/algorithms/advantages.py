@@ -73,6 +73,52 @@ def leave_one_out(rewards_PG: Float[Array, "P G"], valid_PG: Bool[Array, "P G"])
     return jnp.where(_informative(rewards_PG, valid_PG), rewards_PG - baseline_PG, 0.0)
 
 
+def globally_normalized(
+    rewards_PG: Float[Array, "P G"],
+    valid_PG: Bool[Array, "P G"],
+    *,
+    group_baseline: bool,
+    epsilon: float = 1e-6,
+) -> Float[Array, "P G"]:
+    """Divides by the deviation over all valid attempts of the step, instead of those at one task.
+
+    With m and s the mean and population deviation over the valid attempts at all tasks, and m_p the mean of
+    those at task p:
+
+        A_pg = (r_pg - m) / (s[r] + epsilon)          group_baseline=False  (REINFORCE++)
+        A_pg = (r_pg - m_p) / (s[r - m_p] + epsilon)  group_baseline=True   (REINFORCE++ with baseline)
+
+    One deviation for all does not blow up tasks whose attempts hardly differ. Without the group baseline an
+    attempt at a hard task is blamed for the task; with it, tasks do not see one another but in the scale.
+
+    Args:
+      rewards_PG: episode return; unitless, in [0, 1] for every CodeGym task.
+      valid_PG: False where the host failed, so the attempt says nothing about the policy.
+      group_baseline: subtract the task's own mean instead of the step's.
+      epsilon: added to the deviation, in reward units.
+
+    Returns:
+      Advantages; exactly 0 where an attempt is invalid, where all valid attempts of the step earned the same,
+      and, with the group baseline, for a task whose valid attempts all earned the same.
+
+    Source: Hu et al. 2025, REINFORCE++, https://arxiv.org/abs/2501.03262.
+    """
+    if not group_baseline:
+        one_task = (1, rewards_PG.size)
+        everyone_PG = group_relative(
+            rewards_PG.reshape(one_task), valid_PG.reshape(one_task), normalize=True, epsilon=epsilon
+        )
+        return everyone_PG.reshape(rewards_PG.shape)
+    centered_PG = group_relative(rewards_PG, valid_PG, normalize=False)
+    count = jnp.maximum(_valid_count(rewards_PG, valid_PG).sum(), 1.0)
+    return centered_PG / (jnp.sqrt(jnp.square(centered_PG).sum() / count) + epsilon)
+
+
+def no_baseline(rewards_PG: Float[Array, "P G"], valid_PG: Bool[Array, "P G"]) -> Float[Array, "P G"]:
+    """The rewards themselves, 0 where an attempt is invalid: a critic supplies the baseline, by token."""
+    return jnp.where(valid_PG, rewards_PG, 0.0)
+
+
 def _valid_count(rewards_PG: Float[Array, "P G"], valid_PG: Bool[Array, "P G"]) -> Float[Array, "P 1"]:
     return valid_PG.astype(rewards_PG.dtype).sum(axis=1, keepdims=True)
 
