@@ -8,12 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codegym_jax.config import (
+    PRESETS,
     ConfigError,
     RolloutConfig,
     RunConfig,
     SandboxConfig,
     TrainConfig,
     apply_overrides,
+    apply_presets,
     digest,
     from_dict,
     load,
@@ -44,6 +46,29 @@ def test_json_round_trip():
         RunConfig(), ["seed=7", "train.learning_rate=1e-3", 'synthesis.sources=["codeio"]']
     )
     assert from_dict(json.loads(to_json(config))) == config
+
+
+def test_settings_that_need_one_another_come_in_any_order():
+    overrides = ["algorithm.kl=k3", "algorithm.kl_coefficient=0.04"]
+    one = apply_overrides(RunConfig(), overrides)
+    assert one == apply_overrides(RunConfig(), overrides[::-1])
+    assert one.algorithm.kl_coefficient == 0.04
+    with pytest.raises(ConfigError, match=r"algorithm.kl_coefficient must be positive with kl 'k3', got 0.0"):
+        apply_overrides(RunConfig(), overrides[:1])
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_are_settings(name):
+    config = apply_presets(RunConfig(), [name])
+    assert config.algorithm != RunConfig().algorithm or name == "codegym-paper"
+    assert apply_presets(config, [name]) == config
+
+
+def test_an_unknown_preset_is_named():
+    with pytest.raises(
+        ConfigError, match=r"--preset must be one of codegym-paper, .* got 'dappo'"
+    ):
+        apply_presets(RunConfig(), ["dappo"])
 
 
 def test_the_surface_stays_small():

@@ -6,7 +6,15 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
-from codegym_jax.config import RunConfig, UserError, apply_overrides, from_dict, load
+from codegym_jax.config import (
+    PRESETS,
+    RunConfig,
+    UserError,
+    apply_overrides,
+    apply_presets,
+    from_dict,
+    load,
+)
 
 
 def add_experiment(
@@ -18,6 +26,14 @@ def add_experiment(
     if run:
         command.add_argument("--run", type=pathlib.Path, help="the run folder; default: runs/NAME_OF_CONFIG")
     command.add_argument(
+        "--preset",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME",
+        help=f"settings of published algorithms: {', '.join(PRESETS)}",
+    )
+    command.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override settings"
     )
     command.set_defaults(call=call)
@@ -25,10 +41,10 @@ def add_experiment(
 
 
 def load_config(options: argparse.Namespace) -> RunConfig:
-    """The experiment that was asked for, with its overrides; names the run folder where nobody did."""
+    """The experiment that was asked for, presets and overrides applied; names the run folder if none is."""
     if getattr(options, "run", pathlib.Path()) is None:
         options.run = pathlib.Path("runs") / pathlib.Path(options.config).stem
-    return apply_overrides(load(options.config), options.set)
+    return apply_overrides(apply_presets(load(options.config), options.preset), options.set)
 
 
 def run_config(run: pathlib.Path) -> RunConfig:

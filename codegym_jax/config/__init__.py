@@ -14,6 +14,7 @@ from codegym_jax.config.learning import (
     TrainConfig,
 )
 from codegym_jax.config.parse import apply_overrides, digest, from_dict, load, to_json
+from codegym_jax.config.presets import PRESETS, apply_presets
 from codegym_jax.config.run import RunConfig
 from codegym_jax.config.sections import (
     CORPORA,
@@ -32,6 +33,7 @@ from codegym_jax.config.sections import (
 __all__ = [
     "CORPORA",
     "MIN_TASKS",
+    "PRESETS",
     "PROBLEM_FILES",
     "AlgorithmConfig",
     "ConfigError",
@@ -50,6 +52,7 @@ __all__ = [
     "TrainConfig",
     "UserError",
     "apply_overrides",
+    "apply_presets",
     "at_least",
     "digest",
     "from_dict",

@@ -82,7 +82,7 @@ class AlgorithmConfig:
     value_coefficient: float = 0.5
     value_clip: float = 0.2
     overlong: str = "keep"  # episodes cut off by a token budget; one of OVERLONG
-    overlong_buffer_tokens: int = 0  # "penalty": grows over the last so many tokens of the budget, to 1
+    overlong_buffer: float = 0.2  # "penalty": grows to 1 over this last share of the token budget
     format_reward: float = 0.0  # for episodes whose every message was a call; shaped terms never
     valid_call_reward: float = 0.0  # decide which groups have a signal. The share of calls without an error
     done_reward: float = 0.0  # for episodes that gave an answer
@@ -93,7 +93,7 @@ class AlgorithmConfig:
             require(getattr(self, name) in known, f"algorithm.{name}", getattr(self, name), _one_of(known))
         at_least("algorithm", self, clip_low=0, clip_high=0, dual_clip=0, kl_coefficient=0)
         at_least("algorithm", self, entropy_coefficient=0, importance_cap=1, turn_discount=0, gae_discount=0)
-        at_least("algorithm", self, gae_lambda=0, value_coefficient=0, value_clip=0, overlong_buffer_tokens=0)
+        at_least("algorithm", self, gae_lambda=0, value_coefficient=0, value_clip=0)
         for name in ("turn_discount", "gae_discount", "gae_lambda", "clip_low"):
             require(getattr(self, name) <= 1, f"algorithm.{name}", getattr(self, name), "at most 1")
         dual = self.dual_clip
@@ -102,9 +102,8 @@ class AlgorithmConfig:
         )
         dead = self.kl != "none" and self.kl_coefficient == 0
         require(not dead, "algorithm.kl_coefficient", self.kl_coefficient, f"positive with kl {self.kl!r}")
-        buffered = self.overlong != "penalty" or self.overlong_buffer_tokens > 0
-        expected = "positive with overlong 'penalty'"
-        require(buffered, "algorithm.overlong_buffer_tokens", self.overlong_buffer_tokens, expected)
+        buffer = self.overlong_buffer
+        require(0 < buffer <= 1, "algorithm.overlong_buffer", buffer, "above 0 and at most 1")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

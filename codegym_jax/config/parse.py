@@ -54,12 +54,13 @@ def apply_overrides(config: RunConfig, overrides: Sequence[str]) -> RunConfig:
     Raises:
       ConfigError: on a malformed override, an unknown key, or a value of the wrong type.
     """
+    changes: dict[str, Any] = {}
     for override in overrides:
         path, equals, text = override.partition("=")
         if not equals:
             raise ConfigError(f"--set takes section.field=value, got {override!r}")
-        config = _replace(config, path.split("."), text, path)
-    return config
+        _note(changes, path, text)
+    return _replaced(config, changes, "")
 
 
 def load(path: str | pathlib.Path) -> RunConfig:
@@ -87,23 +88,46 @@ def load(path: str | pathlib.Path) -> RunConfig:
     return config
 
 
-def _replace(config: Any, keys: list[str], text: str, path: str) -> Any:
+def _note(changes: dict[str, Any], path: str, text: str) -> None:
+    """Adds one override to the tree of all; of two for the same setting the later one counts."""
+    *sections, field = path.split(".")
+    for section in sections:
+        inner = changes.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"{path}: {section} is a single value, not a section")
+        changes = inner
+    changes[field] = text
+
+
+def _replaced(config: Any, changes: Mapping[str, Any], prefix: str) -> Any:
+    """The config with all changes at once, so that settings which need one another may come in any order."""
     hints = typing.get_type_hints(type(config))
-    key = keys[0]
-    if key not in hints:
-        raise ConfigError(_unknown_key(path.removesuffix(".".join(keys)), key, hints))
-    if len(keys) > 1:
-        if not dataclasses.is_dataclass(hints[key]):
-            raise ConfigError(f"{path}: {key} is a single value, not a section")
-        return dataclasses.replace(config, **{key: _replace(getattr(config, key), keys[1:], text, path)})
-    if dataclasses.is_dataclass(hints[key]):
-        first = dataclasses.fields(hints[key])[0].name
-        raise ConfigError(f"{path} is a section; set one of its fields, such as {path}.{first}")
+    values: dict[str, Any] = {}
+    for key, change in changes.items():
+        path = f"{prefix}{key}"
+        if key not in hints:
+            raise ConfigError(_unknown_key(prefix, key, hints))
+        is_section = dataclasses.is_dataclass(hints[key])
+        if isinstance(change, dict):
+            if not is_section:
+                inner = f"{path}.{next(iter(change))}"
+                raise ConfigError(f"{inner}: {key} is a single value, not a section")
+            values[key] = _replaced(getattr(config, key), change, f"{path}.")
+        elif is_section:
+            first = dataclasses.fields(hints[key])[0].name
+            raise ConfigError(f"{path} is a section; set one of its fields, such as {path}.{first}")
+        else:
+            values[key] = _coerce(path, _value(change, hints[key]), hints[key])
+    return dataclasses.replace(config, **values)
+
+
+def _value(text: str, hint: Any) -> Any:
+    if hint is str:
+        return text
     try:
-        value = text if hints[key] is str else json.loads(text)
+        return json.loads(text)
     except json.JSONDecodeError:
-        value = text
-    return dataclasses.replace(config, **{key: _coerce(path, value, hints[key])})
+        return text
 
 
 def _unknown_key(prefix: str, key: str, known: Mapping[str, Any]) -> str:
