@@ -66,27 +66,23 @@ class Stream(Iterator[Element], Generic[Element]):
         self._iterator.set_state(dict(state["grain"]))
 
 
-def task_iterator(tasks: Sequence[Task], *, seed: int, tasks_per_step: int) -> Stream[list[TaskDraw]]:
-    """Draws the tasks of each step, spread over the environments.
+def task_order(tasks: Sequence[Task], *, seed: int) -> Callable[[int], TaskDraw]:
+    """The endless order of a run's tasks, spread over the environments: from a position to its draw.
 
-    Law: the stream is a chain of epochs, and each epoch holds every task once, so an epoch's number is the
+    Law: the order is a chain of epochs, and each epoch holds every task once, so an epoch's number is the
     `visit` of its draws. Within an epoch the n tasks of an environment are shuffled, and the j-th stands at a
     random place in [j / n, (j + 1) / n); the epoch is sorted by place. So an environment comes at an even
     pace, in proportion to its tasks: where E environments have n tasks each, every block of E draws
     holds each of them once. The order depends on the tasks' ids, not on the order in which they were given.
 
-    A step may straddle two epochs; its draws are distinct as (task index, visit) pairs.
-
     Args:
       tasks: at least one.
       seed: of the run.
-      tasks_per_step: P.
 
     Raises:
-      ValueError: when there are no tasks, or `tasks_per_step` is not positive.
+      ValueError: when there are no tasks.
     """
     _require_some(tasks, "tasks")
-    _require_positive("tasks_per_step", tasks_per_step)
     members: dict[str, list[tuple[str, int]]] = defaultdict(list)
     for index, task in enumerate(tasks):
         members[task.env_id].append((task.task_id, index))
@@ -101,17 +97,39 @@ def task_iterator(tasks: Sequence[Task], *, seed: int, tasks_per_step: int) -> S
                 places.append(((j + jitter) / len(items), item))
         return [index for _, (_, index) in sorted(places)]
 
-    def step_at(step: int) -> list[TaskDraw]:
-        draws = []
-        for position in range(step * tasks_per_step, (step + 1) * tasks_per_step):
-            epoch, place = divmod(position, len(tasks))
-            draws.append(TaskDraw(task_index=epoch_order(epoch)[place], visit=epoch))
-        return draws
+    def draw_at(position: int) -> TaskDraw:
+        epoch, place = divmod(position, len(tasks))
+        return TaskDraw(task_index=epoch_order(epoch)[place], visit=epoch)
 
-    ids = stable_hash(*sorted(task_id for items in members.values() for task_id, _ in items))
-    return Stream(
-        step_at, _identity(kind="tasks", ids=f"{ids:016x}", seed=seed, tasks_per_step=tasks_per_step)
-    )
+    return draw_at
+
+
+def task_iterator(tasks: Sequence[Task], *, seed: int, tasks_per_step: int) -> Stream[list[TaskDraw]]:
+    """Draws the tasks of each step in the order of `task_order`.
+
+    A step may straddle two epochs; its draws are distinct as (task index, visit) pairs.
+
+    Args:
+      tasks: at least one.
+      seed: of the run.
+      tasks_per_step: P.
+
+    Raises:
+      ValueError: when there are no tasks, or `tasks_per_step` is not positive.
+    """
+    draw_at = task_order(tasks, seed=seed)
+    _require_positive("tasks_per_step", tasks_per_step)
+
+    def step_at(step: int) -> list[TaskDraw]:
+        return [draw_at(position) for position in range(step * tasks_per_step, (step + 1) * tasks_per_step)]
+
+    ids = identity_of(tasks)
+    return Stream(step_at, _identity(kind="tasks", ids=ids, seed=seed, tasks_per_step=tasks_per_step))
+
+
+def identity_of(tasks: Sequence[Task]) -> str:
+    """One short name of a set of tasks, whatever their order."""
+    return f"{stable_hash(*sorted(task.task_id for task in tasks)):016x}"
 
 
 def demonstration_iterator(

@@ -1,14 +1,34 @@
 """Episodes on disk: one JSON object a line, enough to replay, to re-derive every reward, and to read."""
 
+import hashlib
 import json
 import os
 import pathlib
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from codegym_jax.records import CallError, Episode, StopReason, Turn
+
+_STEP_FILE = re.compile(r"step_([0-9]{6,})\.jsonl")
+
+
+def step_name(step: int) -> str:
+    """What the episodes of a training step are called: the stem of their file."""
+    return f"step_{step:06d}"
+
+
+def step_path(folder: pathlib.Path, step: int) -> pathlib.Path:
+    """The file of a step's episodes."""
+    return folder / f"{step_name(step)}.jsonl"
+
+
+def logged_steps(folder: pathlib.Path) -> list[int]:
+    """The steps whose episodes are in `folder`, in order; none where there is no such folder."""
+    found = (_STEP_FILE.fullmatch(path.name) for path in folder.glob("step_*.jsonl"))
+    return sorted(int(match[1]) for match in found if match)
 
 
 def to_row(episode: Episode, prompt: str) -> dict[str, Any]:
@@ -62,6 +82,23 @@ def from_row(row: dict[str, Any]) -> Episode:
     )
 
 
+def digest(episodes: Sequence[Episode]) -> str:
+    """A hash of everything in the episodes, to the last bit; their texts as JSON holds them."""
+    sha256 = hashlib.sha256()
+    for episode in episodes:
+        sha256.update(json.dumps(to_row(episode, "")).encode() + b"\n")
+    return sha256.hexdigest()
+
+
+def _line(row: dict[str, Any]) -> str:
+    text = json.dumps(row, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a tool's result may hold lone surrogates: only their escapes can be written
+        text = json.dumps(row)
+    return text + "\n"
+
+
 def write_episodes(
     path: pathlib.Path, episodes: Sequence[Episode], prompt_of: Callable[[Episode], str]
 ) -> None:
@@ -70,7 +107,7 @@ def write_episodes(
     temporary = path.with_suffix(".tmp")
     with temporary.open("w", encoding="utf-8") as file:
         for episode in episodes:
-            file.write(json.dumps(to_row(episode, prompt_of(episode)), ensure_ascii=False) + "\n")
+            file.write(_line(to_row(episode, prompt_of(episode))))
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
