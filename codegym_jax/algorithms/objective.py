@@ -57,9 +57,7 @@ class Objective:
     value_clip: float = 0.0
     """How far a value may move in one step and still earn, in reward units; 0: any distance."""
 
-    def __call__(
-        self, scores: Scores, batch: PackedBatch, token_count: Array | float
-    ) -> tuple[Array, Metrics]:
+    def __call__(self, scores: Scores, batch: PackedBatch, token_count: Array | int) -> tuple[Array, Metrics]:
         """The loss on one batch of an update.
 
         Args:

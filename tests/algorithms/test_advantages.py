@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from codegym_jax.algorithms.advantages import group_relative, leave_one_out
+from codegym_jax.algorithms.advantages import globally_normalized, group_relative, leave_one_out, no_baseline
 
 REWARDS_PG = jnp.array([[1.0, 0.0, 0.0, 1.0], [0.25, 0.5, 0.5, 0.75]])
 ALL_VALID_PG = jnp.ones((2, 4), bool)
@@ -101,3 +101,44 @@ def test_equal_rewards_give_exactly_zero(advantages, reward):
     """Rounding in the mean must not be blown up by dividing by a deviation near 0."""
     equal_PG = advantages(jnp.full((3, 7), reward), jnp.ones((3, 7), bool))
     np.testing.assert_array_equal(equal_PG, jnp.zeros((3, 7)))
+
+
+@pytest.mark.parametrize("group_baseline", [False, True])
+def test_global_normalization_matches_hand_computation(group_baseline):
+    """Rewards 1, 0 | 0, 0 without a baseline: mean 1/4, deviation sqrt(3)/4. With one: 1/2, -1/2 | 0, 0, of
+    deviation sqrt(2)/4."""
+    actual_PG = globally_normalized(
+        jnp.array([[1.0, 0.0], [0.0, 0.0]]), jnp.ones((2, 2), bool), group_baseline=group_baseline
+    )
+    low = -1 / 3**0.5
+    expected_PG = [[2**0.5, -(2**0.5)], [0, 0]] if group_baseline else [[3**0.5, low], [low, low]]
+    np.testing.assert_allclose(actual_PG, expected_PG, atol=1e-5)
+
+
+@pytest.mark.parametrize("group_baseline", [False, True])
+def test_global_normalization_shares_only_the_scale_between_tasks(group_baseline):
+    """Unit and origin do not matter; attempts may come in any order; an invalid one counts nowhere."""
+    advantages = partial(globally_normalized, group_baseline=group_baseline)
+    valid_PG = ALL_VALID_PG.at[0, 3].set(False)
+    dirty_PG = advantages(REWARDS_PG.at[0, 3].set(jnp.nan), valid_PG)
+    np.testing.assert_array_equal(dirty_PG[0, 3], 0.0)
+    np.testing.assert_allclose(dirty_PG, advantages(10.0 * REWARDS_PG + 7.0, valid_PG), atol=1e-4)
+    order = jnp.array([2, 0, 3, 1])
+    np.testing.assert_allclose(
+        advantages(REWARDS_PG[:, order], valid_PG[:, order]), dirty_PG[:, order], atol=1e-5
+    )
+    np.testing.assert_allclose(jnp.square(dirty_PG).sum() / 7.0, 1.0, atol=1e-4)
+    np.testing.assert_array_equal(advantages(jnp.full((2, 4), 0.1), valid_PG), jnp.zeros((2, 4)))
+
+
+def test_a_group_baseline_leaves_groups_without_signal_at_zero():
+    rewards_PG = jnp.array([[1.0, 0.0, 0.0, 1.0], [0.1, 0.1, 0.1, 0.1]])
+    baselined_PG = globally_normalized(rewards_PG, ALL_VALID_PG, group_baseline=True)
+    np.testing.assert_array_equal(baselined_PG[1], jnp.zeros(4))
+    assert (globally_normalized(rewards_PG, ALL_VALID_PG, group_baseline=False)[1] < 0.0).all()
+
+
+def test_without_a_baseline_rewards_are_left_to_the_critic():
+    valid_PG = ALL_VALID_PG.at[0, 3].set(False)
+    kept_PG = no_baseline(REWARDS_PG.at[0, 3].set(jnp.nan), valid_PG)
+    np.testing.assert_array_equal(kept_PG, REWARDS_PG.at[0, 3].set(0.0))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from codegym_jax.algorithms.log_probs import make_log_prob_fn, token_log_probs
+from codegym_jax.algorithms.log_probs import make_log_prob_fn, token_log_probs, token_scores
 
 B, T, D, V = 3, 10, 8, 50
 
@@ -91,6 +91,48 @@ def test_entropy_carries_no_gradient():
     grads = jax.grad(lambda h, w: token_log_probs(h, w, tokens_BT).entropy_BT.sum(), argnums=(0, 1))
     for grad in grads(hidden_BTD, head_DV):
         np.testing.assert_array_equal(grad, np.zeros_like(grad))
+
+
+def test_entropy_carries_its_gradient_where_asked():
+    hidden_BTD, head_DV, tokens_BT = problem()
+
+    def total(hidden_BTD):
+        return token_scores(
+            hidden_BTD, head_DV, tokens_BT, chunk_tokens=4, entropy_gradient=True
+        ).entropy_BT.sum()
+
+    def by_definition(hidden_BTD):
+        logp_BTV = jax.nn.log_softmax(hidden_BTD[:, :-1] @ head_DV)
+        return -(jnp.exp(logp_BTV) * logp_BTV).sum()
+
+    np.testing.assert_allclose(jax.grad(total)(hidden_BTD), jax.grad(by_definition)(hidden_BTD), atol=1e-4)
+
+
+def test_the_value_of_a_token_is_read_before_it():
+    """At b, t it is hidden[b, t-1] @ value, in float32 whatever the hidden states are; 0 at position 0."""
+    hidden_BTD, head_DV, tokens_BT = problem()
+    value_D = jnp.arange(D, dtype=jnp.float32)
+    low_BTD = hidden_BTD.astype(jnp.bfloat16)
+    scores = token_scores(low_BTD, head_DV, tokens_BT, chunk_tokens=4, value_D=value_D)
+    expected_BT = np.zeros((B, T))
+    expected_BT[:, 1:] = (np.asarray(low_BTD, np.float64) @ np.asarray(value_D, np.float64))[:, :-1]
+    np.testing.assert_allclose(scores.value_BT, expected_BT, rtol=1e-5, atol=1e-4)
+    assert scores.value_BT.dtype == jnp.float32
+
+
+def test_without_a_critic_there_is_no_value():
+    assert token_scores(*problem(), chunk_tokens=4).value_BT is None
+
+
+def test_packed_episodes_are_scored_as_if_alone():
+    """But for the first token of each, which stands behind another episode and is masked."""
+    hidden_BTD, head_DV, tokens_BT = problem()
+    value_D = jnp.ones(D)
+    apart = token_scores(hidden_BTD, head_DV, tokens_BT, chunk_tokens=4, value_D=value_D)
+    row_BTD, row_BT = hidden_BTD.reshape(1, B * T, D), tokens_BT.reshape(1, B * T)
+    packed = token_scores(row_BTD, head_DV, row_BT, chunk_tokens=4, value_D=value_D)
+    for alone_BT, joined_BT in zip(apart, packed, strict=True):
+        np.testing.assert_allclose(joined_BT.reshape(B, T)[:, 1:], alone_BT[:, 1:], atol=1e-5)
 
 
 def test_low_precision_inputs_are_accumulated_in_float32():
