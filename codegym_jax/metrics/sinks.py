@@ -91,7 +91,7 @@ class WeightsAndBiases:
     `WANDB_MODE=offline` keeps it in the folder, `WANDB_PROJECT` and `WANDB_ENTITY` name its place.
 
     Args:
-      folder: of W&B's own files, and of the id of the run.
+      folder: W&B's own files, and the id of the run, go into `<folder>/wandb`.
       name: of the run, as W&B shows it.
       config: the run's settings.
 
@@ -101,11 +101,10 @@ class WeightsAndBiases:
 
     def __init__(self, folder: Path, name: str, config: Mapping[str, Any]) -> None:
         wandb = _package("wandb", "wandb")
-        folder.mkdir(parents=True, exist_ok=True)
         self._run: Any = wandb.init(
             project=os.environ.get("WANDB_PROJECT", "codegym-jax"),
             dir=str(folder),
-            id=_run_id(folder / "run_id.txt"),
+            id=_run_id(folder / "wandb" / "run_id.txt"),
             name=name,
             config=dict(config),
             resume="allow",
@@ -124,12 +123,12 @@ class WeightsAndBiases:
 
     def close(self) -> None:
         """See `Sink`."""
-        self._run.finish(quiet=True)
+        self._run.finish()
 
 
 SINKS: dict[str, Callable[[Path, Mapping[str, Any]], Sink]] = {
     "tensorboard": lambda folder, config: TensorBoard(folder / "tensorboard"),
-    "wandb": lambda folder, config: WeightsAndBiases(folder / "wandb", folder.resolve().name, config),
+    "wandb": lambda folder, config: WeightsAndBiases(folder, folder.resolve().name, config),
 }
 """Sink by name: what makes it, of the run folder and the run's settings."""
 
@@ -159,7 +158,7 @@ def open_sinks(names: Sequence[str], folder: Path, config: Mapping[str, Any]) ->
 
 def _numbers(row: Mapping[str, Any]) -> list[tuple[str, float]]:
     """The row's values; what was not finite is a gap."""
-    return [(name, value) for name, value in row.items() if name not in _HEAD and value is not None]
+    return [(name, float(value)) for name, value in row.items() if name not in _HEAD and value is not None]
 
 
 def _run_id(path: Path) -> str:
@@ -167,6 +166,7 @@ def _run_id(path: Path) -> str:
     if path.is_file() and re.fullmatch(r"[0-9a-f]{16}", path.read_text().strip()):
         return path.read_text().strip()
     run_id = secrets.token_hex(8)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(run_id + "\n")
     return run_id
 

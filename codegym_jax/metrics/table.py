@@ -45,7 +45,7 @@ METRICS: dict[str, Metric] = {
     "calls_per_episode": Metric("calls", "mean tool calls of an episode, `Done` included", "episode"),
     "tokens_per_episode": Metric("tokens", "mean length of an episode, prompt included", "episode"),
     "tokens_per_turn": Metric(
-        "tokens", "mean length of the policy's messages, those cut off included", "episode"
+        "tokens", "mean length of the policy's messages, those that outran their budget included", "episode"
     ),
     "policy_tokens": Metric("tokens", "tokens that the policy produced in a step", "episode"),
     "stop/<reason>": Metric("1", "share of episodes that ended so (`records.StopReason`)", "episode"),
