@@ -105,7 +105,7 @@ def test_check_env_takes_its_configs_from_rows(capsys):
         (["train", "no/such.py", "--run", "r"], "config file not found: no/such.py"),
         (["sft", CONFIG, "--run", "r", "--set", "sft.stepz=3"], "unknown setting sft.stepz; did you mean"),
         (["sft", CONFIG, "--run", "r", "--set", "sft.steps=many"], "sft.steps must be int, got 'many'"),
-        (["replay", "no/run"], "no/run is not a run folder"),
+        (["reverify", "no/run"], "no/run is not a run folder"),
         (["report", "no/run"], "no/run is not a run folder"),
         (["control", CONFIG, "--run", "no/run"], "no/run holds no finished run"),
         (["verify", "no/such__Env.py"], "no/such__Env.py"),

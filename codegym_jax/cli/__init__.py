@@ -19,7 +19,7 @@ _EXAMPLES = """examples:
   codegym check-env envs/Own_1__MyEnv.py --tasks rows.jsonl  what its author wants to know
   codegym import rows.jsonl --out task_sets/mine             rows of others to a verified task set
   codegym plan configs/qwen2_5_7b_v5p.py --devices v5p-64     does it fit? exit code 1 when not
-  codegym replay runs/smoke                                  re-execute every stored episode
+  codegym reverify runs/smoke                                derive every stored episode again
 """
 
 

@@ -1,4 +1,4 @@
-"""Commands about a whole run: run makes one, replay and report look at one that is there."""
+"""Commands about a whole run: run makes one, reverify and report look at one that is there."""
 
 import argparse
 import pathlib
@@ -7,19 +7,23 @@ from typing import Any
 from codegym_jax.cli.experiment_file import add_experiment, load_config, run_config
 from codegym_jax.cli.host import cache_dir, with_jax
 
+_MAX_SHOWN = 10
+"""Differences that are printed; all are counted."""
+
 
 def add_run(commands: Any) -> None:
     """Adds what makes one."""
     add_experiment(
-        commands, "run", "Every stage: synthesize, warm-start, reinforce, evaluate, replay, report.", _run
+        commands, "run", "Every stage: synthesize, warm-start, reinforce, evaluate, reverify, report.", _run
     )
 
 
 def add_looks(commands: Any) -> None:
     """Adds what looks at one."""
-    replay = commands.add_parser("replay", help="Re-execute a run's episodes and compare every byte.")
-    replay.add_argument("run", type=pathlib.Path, help="a run folder")
-    replay.set_defaults(call=_replay)
+    summary = "Derive a run's episodes again from their token ids, and compare every byte and reward."
+    reverify = commands.add_parser("reverify", help=summary, description=summary)
+    reverify.add_argument("run", type=pathlib.Path, help="a run folder")
+    reverify.set_defaults(call=_reverify)
     report = commands.add_parser("report", help="Write RUN/report.html again.")
     report.add_argument("run", type=pathlib.Path, help="a run folder")
     report.set_defaults(call=_report)
@@ -31,19 +35,18 @@ def _run(options: argparse.Namespace) -> int:
     from codegym_jax.pipelines.experiment import run_experiment
 
     result = run_experiment(config, options.run, cache_dir())
-    return 0 if result["replay_identical"] else 1
+    return 0 if result["reverified_identical"] else 1
 
 
-def _replay(options: argparse.Namespace) -> int:
+def _reverify(options: argparse.Namespace) -> int:
     config = run_config(options.run)
-    from codegym_jax.pipelines.replay import run_replay
+    from codegym_jax.pipelines.reverify import run_reverify
 
-    report = run_replay(options.run, config.sandbox, cache_dir())
-    for difference in report.differences[:10]:
+    report = run_reverify(options.run, config, cache_dir())
+    for difference in report.differences[:_MAX_SHOWN]:
         print(difference)
-    same = "all identical" if report.identical else f"{report.different} differ"
-    skipped = f" ({report.skipped_invalid} invalid ones skipped)" if report.skipped_invalid else ""
-    print(f"replayed {report.replayed} episodes: {same}{skipped}")
+    print(f"{report.calls} calls and {report.tokens} tokens")
+    print(report.summary())
     return 0 if report.identical else 1
 
 

@@ -1,1 +1,1 @@
-"""The stages of a run, each one visible loop: synthesis, SFT, RL, evaluation, replay."""
+"""The stages of a run, each one visible loop: synthesis, SFT, RL, evaluation, reverification."""

@@ -1,4 +1,4 @@
-"""The whole way: synthesize, warm-start, reinforce, evaluate, replay, report. Every stage resumes."""
+"""The whole way: synthesize, warm-start, reinforce, evaluate, reverify, report. Every stage resumes."""
 
 import itertools
 import json
@@ -15,7 +15,7 @@ from codegym_jax.metrics import read_metrics
 from codegym_jax.pipelines import sft
 from codegym_jax.pipelines.console import say
 from codegym_jax.pipelines.evaluate import run_evaluation
-from codegym_jax.pipelines.replay import run_replay
+from codegym_jax.pipelines.reverify import run_reverify
 from codegym_jax.pipelines.synth import synthesize
 from codegym_jax.pipelines.train import run_train
 from codegym_jax.pipelines.workbench import (
@@ -88,11 +88,11 @@ def run_control(config: RunConfig, folder: pathlib.Path, cache: pathlib.Path) ->
 
 
 def finish(bench: Workbench, final_hash: str) -> None:
-    """Replays all episodes, then writes `result.json` and `report.html`."""
-    with bench.timed("replay"):
-        replayed = run_replay(bench.folder, bench.config.sandbox, bench.cache)
-    for difference in replayed.differences[:10]:
-        say(f"replay differs: {difference}")
+    """Reverifies all episodes, then writes `result.json` and `report.html`."""
+    with bench.timed("reverify"):
+        reverified = run_reverify(bench.folder, bench.config, bench.cache)
+    for difference in reverified.differences[:10]:
+        say(f"not as stored: {difference}")
     manifest = bench.task_set.manifest
     timing = json.loads((bench.folder / "timing.json").read_text())
     result = {
@@ -101,8 +101,8 @@ def finish(bench: Workbench, final_hash: str) -> None:
         "learnable_environments": len(manifest.get("learnable", ())),
         **_figures(bench.folder, "sampled"),
         "greedy": _figures(bench.folder, "greedy"),
-        "replayed": replayed.replayed,
-        "replay_identical": replayed.identical,
+        "reverified": reverified.episodes,
+        "reverified_identical": reverified.identical,
         "compiled_programs": _evaluation(bench.folder, "after")["compiled_programs"],
         "params_hash": final_hash,
         "wall_s": {**timing, "total": round(math.fsum(timing.values()), 2)},
@@ -116,8 +116,7 @@ def finish(bench: Workbench, final_hash: str) -> None:
                 rate = result[f"{key}_{when}"]
                 low, high = rate["ci95"]
                 say(f"{key}_{when:8s} {rate['success']:.3f} [{low:.3f}, {high:.3f}] n={rate['n']}")
-    same = "all identical" if replayed.identical else f"{replayed.different} differ"
-    say(f"replayed {replayed.replayed} episodes: {same}")
+    say(reverified.summary())
     say(f"sampler: {result['compiled_programs']} compiled programs; parameters {final_hash}")
     say(f"report: {report}")
 

@@ -20,7 +20,7 @@ from codegym_jax import config as config_module
 from codegym_jax.algorithms.log_probs import make_log_prob_fn
 from codegym_jax.config import ConfigError, RunConfig
 from codegym_jax.data.atomic import write_atomically
-from codegym_jax.data.chat import Renderer, make_renderer, special_tokens, training_texts
+from codegym_jax.data.chat import Renderer, special_tokens, training_texts
 from codegym_jax.data.splits import TRAIN
 from codegym_jax.data.task_set import TaskSet, TaskSetError
 from codegym_jax.data.tokenizer import Tokenizer, train_bpe
@@ -30,9 +30,10 @@ from codegym_jax.envs.sandbox import Sandbox
 from codegym_jax.models import layers_layout, sharding
 from codegym_jax.models.transformer import Transformer
 from codegym_jax.models.weights import Weights, open_weights
+from codegym_jax.pipelines.episode_rules import episode_limits, run_renderer, tokenizer_path
 from codegym_jax.pipelines.policy import compute_of, find_preset
 from codegym_jax.records import EnvSpec, Episode, Task, TrainBatch
-from codegym_jax.rollout.agent import Agent, EpisodeLimits, EpisodeRequest
+from codegym_jax.rollout.agent import Agent, EpisodeRequest
 from codegym_jax.rollout.episode_log import write_episodes
 from codegym_jax.rollout.generate import Sampler
 from codegym_jax.rollout.transcript import transcripts
@@ -98,7 +99,7 @@ class Workbench:
 
     @cached_property
     def task_set(self) -> TaskSet:
-        """The run's own copy of its task set, so that a run folder can be replayed anywhere."""
+        """The run's own copy of its task set, so that a run folder can be reverified anywhere."""
         return TaskSet.open(self.folder / "task_set")
 
     def adopt_task_set(self, source: pathlib.Path) -> None:
@@ -129,10 +130,10 @@ class Workbench:
     @cached_property
     def renderer(self) -> Renderer:
         """The style and the tokenizer, which the run keeps a copy of."""
-        path = self.folder / "tokenizer.json"
+        path = tokenizer_path(self.folder)
         if not path.exists():
             self._find_tokenizer().save(path)
-        return make_renderer(self.config.style, Tokenizer.load(path))
+        return run_renderer(self.config.style, self.folder)
 
     def _find_tokenizer(self) -> Tokenizer:
         """The one that the config names, that of the weights, or one trained on all training tasks."""
@@ -214,13 +215,7 @@ class Workbench:
     @cached_property
     def agent(self) -> Agent:
         """Plays episodes; one for training and evaluation, so that nothing is compiled twice."""
-        rollout = self.config.rollout
-        limits = EpisodeLimits(
-            max_tokens=rollout.max_tokens,
-            max_turn_tokens=rollout.max_turn_tokens,
-            max_turns=rollout.max_turns,
-            max_errors=rollout.max_errors,
-        )
+        limits = episode_limits(self.config.rollout)
         return Agent(self.sampler, self.renderer, self.open_env, limits, self.config.seed)
 
     @cached_property

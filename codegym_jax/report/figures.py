@@ -180,9 +180,9 @@ def facts(run: RunFolder) -> list[tuple[str, str]]:
         )
         if key in run.counts
     ]
-    if "replayed" in result:
-        verdict = "all identical" if result.get("replay_identical") else "NOT identical"
-        found.append((f"{result['replayed']:,}", f"episodes replayed, {verdict}"))
+    if "reverified" in result:
+        verdict = "all identical" if result.get("reverified_identical") else "NOT identical"
+        found.append((f"{result['reverified']:,}", f"episodes reverified, {verdict}"))
     if "compiled_programs" in result:
         found.append((f"{result['compiled_programs']:,}", "compiled programs"))
     if "total" in result.get("wall_s", {}):

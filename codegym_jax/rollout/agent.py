@@ -6,18 +6,17 @@ begun then comes out as it stood after its last whole turn, and goes in again as
 """
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt32
+from jaxtyping import Bool, Float, Int
 
 from codegym_jax.data.chat import Renderer
 from codegym_jax.envs.env import Env, EnvError, HostFailure
 from codegym_jax.records import CallError, EnvSpec, Episode, StopReason, Task, Turn
-from codegym_jax.rollout.generate import Sampled
-from codegym_jax.rollout.sampling import episode_key, stop_of
+from codegym_jax.rollout.token_sampler import Sampled, TokenSampler, episode_key, stop_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,20 +57,6 @@ class Played(NamedTuple):
 
 EnvMaker = Callable[[EnvSpec, str], Env]
 """Opens an environment on a config; raises `HostFailure` when it cannot."""
-
-
-@runtime_checkable
-class TokenSampler(Protocol):
-    """What an agent asks of a `generate.Sampler`."""
-
-    slots: int
-    stop_sequences: tuple[tuple[int, ...], ...]
-
-    def start(self, slot_keys: Mapping[int, UInt32[np.ndarray, " 4"]]) -> None: ...
-
-    def append(self, params: Any, tokens_of: Mapping[int, Sequence[int]]) -> None: ...
-
-    def decode(self, params: Any, budget_B: Int[np.ndarray, " B"], temperature: float) -> Sampled: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

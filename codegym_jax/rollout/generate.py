@@ -23,6 +23,7 @@ from codegym_jax.models.kv_cache import KVCache
 from codegym_jax.models.transformer import Transformer, project
 from codegym_jax.rollout import sampling
 from codegym_jax.rollout.prefix import PrefixTree, Start
+from codegym_jax.rollout.token_sampler import Sampled
 
 
 class SlotState(NamedTuple):
@@ -35,15 +36,6 @@ class SlotState(NamedTuple):
     message_B: Int[Array, " B"]
     """Where the policy's message begins: the length after the last append."""
     key_B4: UInt32[Array, "B 4"]
-
-
-class Sampled(NamedTuple):
-    """What one `decode` call produced, on the host; row b has `count_B[b]` new tokens."""
-
-    tokens_BT: Int[np.ndarray, "B T"]
-    sampler_logp_BT: Float[np.ndarray, "B T"]
-    policy_logp_BT: Float[np.ndarray, "B T"]
-    count_B: Int[np.ndarray, " B"]
 
 
 class Sampler:

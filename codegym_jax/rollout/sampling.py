@@ -4,7 +4,6 @@ The key of a token is a function of (run seed, task, attempt, position) alone, s
 whatever shares its batch, slot, host or mesh.
 """
 
-import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -23,12 +22,6 @@ class Truncation(NamedTuple):
     """Keep the smallest set of largest tokens whose probability reaches this; 1.0 keeps all."""
     min_p: float = 0.0
     """Keep tokens at least this many times as likely as the likeliest; 0.0 keeps all."""
-
-
-def episode_key(seed: int, task_id: str, attempt: int) -> UInt32[np.ndarray, " 4"]:
-    """Four words that name an episode's random stream; made on the host, at no device call per episode."""
-    name = f"{seed}\0{task_id}\0{attempt}".encode()
-    return np.frombuffer(hashlib.sha256(name).digest()[:16], dtype="<u4").astype(np.uint32)
 
 
 def token_keys(episode_key_B4: UInt32[Array, "B 4"], position_B: Int[Array, " B"]) -> Array:
@@ -139,9 +132,3 @@ def ends_message(
         last_BT = jnp.take_along_axis(tokens_BC, jnp.maximum(at_BT, 0), axis=1)
         ended_B |= (last_BT == stop_1T).all(axis=1) & (at_BT[:, 0] >= message_B)
     return ended_B
-
-
-def stop_of(message: Sequence[int], stop_sequences: Sequence[Sequence[int]]) -> tuple[int, ...] | None:
-    """The longest stop sequence that a message ends with, on the host; None while it goes on."""
-    found = [s for s in stop_sequences if len(s) <= len(message) and list(message[-len(s) :]) == list(s)]
-    return tuple(max(found, key=len)) if found else None

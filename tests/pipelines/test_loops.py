@@ -1,4 +1,4 @@
-"""Laws of the loops on a small real task set: resume equals uninterrupted, replay equals original."""
+"""Laws of the loops on a small real task set: resume equals uninterrupted, reverified equals stored."""
 
 import dataclasses
 import json
@@ -12,9 +12,9 @@ from codegym_jax.config import (
 from codegym_jax.envs.sandbox import Sandbox
 from codegym_jax.metrics import read_metrics, without_clock
 from codegym_jax.pipelines.evaluate import run_evaluation, spread
-from codegym_jax.pipelines.replay import run_replay
+from codegym_jax.pipelines.reverify import run_reverify
 from codegym_jax.pipelines.sft import run_sft
-from codegym_jax.pipelines.train import average, groups, run_train
+from codegym_jax.pipelines.train import run_train
 from codegym_jax.pipelines.workbench import Workbench, open_run
 from codegym_jax.records import Task
 from codegym_jax.rollout.episode_log import read_episodes
@@ -82,22 +82,22 @@ def test_a_finished_run_is_not_run_again(make_bench):
     assert params_hash(make_bench("run").stage_params("train")) == first
 
 
-def test_replay_finds_nothing_then_finds_what_was_changed(make_bench, tiny_config):
+def test_reverification_finds_nothing_then_finds_what_was_changed(make_bench, tiny_config):
     bench = make_bench("run")
     result = run_evaluation(bench, run_sft(bench), "before", ["test_config", "train"])
     assert result["greedy"]["test_config"]["n"] == 3
     assert result["sampled"]["train"]["n"] == 5, "evaluation.max_tasks"
-    report = run_replay(bench.folder, tiny_config.sandbox, None, workers=1)
+    report = run_reverify(bench.folder, tiny_config, None, workers=1)
     assert report.identical
-    assert report.replayed == 16
+    assert report.episodes == 16
     path = bench.folder / "episodes" / "eval_before" / "train_sampled.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     assert rows[0]["turns"], "an episode without turns would hide the change"
     rows[0]["turns"][0]["observation"] += "!"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    report = run_replay(bench.folder, tiny_config.sandbox, None, workers=1)
+    report = run_reverify(bench.folder, tiny_config, None, workers=1)
     assert (report.identical, report.different) == (False, 1)
-    assert "train_sampled.jsonl:1: call 1 returned" in report.differences[0]
+    assert "train_sampled.jsonl:1: call 1: observation " in report.differences[0]
 
 
 def test_a_run_folder_refuses_another_config(make_bench, tiny_config):

@@ -178,11 +178,11 @@ def _result(folder: Path) -> None:
         "learnable_environments": 24,
         **figures["sampled"],
         "greedy": figures["greedy"],
-        "replayed": 960,
-        "replay_identical": True,
+        "reverified": 960,
+        "reverified_identical": True,
         "compiled_programs": 11,
         "params_hash": "9f" * 32,
-        "wall_s": {"synth": 131.0, "sft": 118.2, "eval": 61.4, "train": 264.9, "replay": 4.6, "total": 580.1},
+        "wall_s": {"synth": 131.0, "sft": 118.2, "eval": 61.4, "train": 264.9, "reverify": 4.6, "total": 580.1},
         "rejections": rejections,
     }
     _write(folder / "result.json", result)

@@ -74,7 +74,7 @@ def test_a_complete_run_fills_every_section(complete):
     assert "In progress" not in page.text
     for words in (
         "212 verified environments",
-        "960 episodes replayed, all identical",
+        "960 episodes reverified, all identical",
         "Sampled at temperature 1",
         "control, more SFT",
         "SFT loss",
@@ -172,12 +172,12 @@ def entry(successes, n, low, high):
 )
 def test_the_headline_says_what_the_figures_say(tmp_path, before, after, said):
     (tmp_path / "result.json").write_text(
-        json.dumps({"heldout_config_before": before, "heldout_config_after": after, "replayed": 3})
+        json.dumps({"heldout_config_before": before, "heldout_config_after": after, "reverified": 3})
     )
     text = assert_stands_alone(read(tmp_path)).text
     assert said in text
     assert "Unseen environments" not in text
-    assert "3 episodes replayed, NOT identical" in text
+    assert "3 episodes reverified, NOT identical" in text
 
 
 def test_dots_and_whiskers_stand_where_the_figures_say(tmp_path):

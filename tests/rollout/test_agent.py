@@ -19,7 +19,8 @@ from codegym_jax.models.transformer import Transformer
 from codegym_jax.records import CallError, StopReason, Task
 from codegym_jax.rollout.agent import Agent, EpisodeLimits, EpisodeRequest
 from codegym_jax.rollout.episode_log import from_row, read_episodes, to_row, write_episodes
-from codegym_jax.rollout.generate import Sampled, Sampler
+from codegym_jax.rollout.generate import Sampler
+from codegym_jax.rollout.token_sampler import Sampled
 
 SPEC = load_environment(pathlib.Path(__file__).parents[1] / "fixtures" / "tiny" / "Test_1__PeekEnv.py")
 TEXTS = ["Peek(0)", "Observe()", "Spin()", "Done(7)", "Error: 0123456789"]

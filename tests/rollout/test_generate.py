@@ -12,7 +12,7 @@ from codegym_jax.models.compute import Compute
 from codegym_jax.models.presets import PRESETS
 from codegym_jax.models.transformer import Transformer
 from codegym_jax.rollout.generate import Sampler
-from codegym_jax.rollout.sampling import episode_key
+from codegym_jax.rollout.token_sampler import episode_key
 
 VOCABULARY, STOP = 24, 3
 MAX_TOKENS, MESSAGE = 64, 6

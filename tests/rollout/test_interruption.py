@@ -22,7 +22,8 @@ from codegym_jax.models.presets import PRESETS
 from codegym_jax.models.transformer import Transformer
 from codegym_jax.records import StopReason, Task
 from codegym_jax.rollout.agent import Agent, EpisodeLimits, EpisodeRequest, Played
-from codegym_jax.rollout.generate import Sampled, Sampler
+from codegym_jax.rollout.generate import Sampler
+from codegym_jax.rollout.token_sampler import Sampled
 
 SPEC = load_environment(pathlib.Path(__file__).parents[1] / "fixtures" / "tiny" / "Test_1__PeekEnv.py")
 TEXTS = ["Peek(0)", "Observe()", "Spin()", "Done(7)", "Error: 0123456789"]

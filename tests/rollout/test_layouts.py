@@ -9,7 +9,7 @@ from codegym_jax.models import sharding
 from codegym_jax.models.presets import ModelConfig
 from codegym_jax.models.transformer import Transformer
 from codegym_jax.rollout.generate import Sampler
-from codegym_jax.rollout.sampling import episode_key
+from codegym_jax.rollout.token_sampler import episode_key
 
 MODEL = Transformer(
     ModelConfig(width=32, layers=2, query_heads=4, kv_heads=2, head_width=8, ffn_width=64, qkv_bias=True), 24

@@ -13,12 +13,11 @@ from hypothesis.extra import numpy as hypothesis_numpy
 from codegym_jax.rollout.sampling import (
     Truncation,
     ends_message,
-    episode_key,
     sample,
-    stop_of,
     token_keys,
     truncate,
 )
+from codegym_jax.rollout.token_sampler import episode_key, stop_of
 
 LOGITS_BV = jnp.log(jnp.array([[0.5, 0.3, 0.15, 0.05], [0.1, 0.2, 0.3, 0.4]]))
 
