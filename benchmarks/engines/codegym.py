@@ -19,7 +19,7 @@ from codegym_jax.models.transformer import Transformer
 from codegym_jax.models.weights import open_weights
 from codegym_jax.records import TrainBatch
 from codegym_jax.rollout.generate import Sampler
-from codegym_jax.rollout.sampling import episode_key
+from codegym_jax.rollout.token_sampler import episode_key
 from codegym_jax.trainer.optimizer import make_adamw
 from codegym_jax.trainer.state import init_state
 from codegym_jax.trainer.step import make_sft_step
