@@ -16,7 +16,7 @@ help:
 	@echo "make test-parity beside transformers, on the pretrained model of 98 MB; sets up .venv-parity"
 	@echo "make lock        pin the newest allowed versions into requirements.lock"
 	@echo "make bench       the sandbox beside its peers, as JSON lines; needs the extra \`bench\`"
-	@echo "make bench-peers the environments of PyTorch and Tunix, for the benchmarks of the policy's engines"
+	@echo "make bench-peers the environments of PyTorch, Tunix and TRL, for the benchmarks of the policy's engines"
 	@echo "make soak        half an hour of random episodes, traps and killed workers; MINUTES=30"
 	@echo "make guest       rebuild the Wasm guest artefacts (see BUILD.md)"
 	@echo "make native      rebuild the guest that is written in C"
@@ -63,7 +63,7 @@ lint: setup
 
 lock:
 	$(PYTHON) -m pip install --quiet uv
-	$(PYTHON) -m uv pip compile pyproject.toml --universal --extra dev --extra problems --extra synth --extra hub --extra gguf --no-annotate --no-header -o requirements.lock
+	$(PYTHON) -m uv pip compile pyproject.toml --universal --extra dev --extra problems --extra synth --extra hub --extra gguf --extra tensorboard --no-annotate --no-header -o requirements.lock
 
 guest: setup
 	$(BIN)/python -m envs_wasm.python_guest.build
@@ -75,7 +75,7 @@ bench: setup
 	$(BIN)/python -m benchmarks.env_runtime
 
 # What the policy's engines are measured beside; each has an environment of its own.
-bench-peers: build/peers/torch/.installed build/peers/tunix/.installed
+bench-peers: build/peers/torch/.installed build/peers/tunix/.installed build/peers/trl/.installed
 
 build/peers/%/.installed: benchmarks/peers/requirements-%.txt
 	$(PYTHON) -m venv build/peers/$*

@@ -44,10 +44,10 @@ def _first(ours: dict[str, Any], theirs: dict[str, Any], load: Load) -> dict[str
 BENCHMARK = Benchmark(
     name="multi_turn",
     variants=(
-        Variant("codegym", OWN, "codegym"),
+        Variant("codegym", OWN, "codegym_agentic"),
         Variant("hf_reuse", "torch", "hf"),
         Variant("hf_no_reuse", "torch", "hf"),
-        Variant("tunix_agentic", "tunix", "tunix"),
+        Variant("tunix_agentic", "tunix", "tunix_agentic"),
     ),
     measured=_measured,
     first=_first,

@@ -47,4 +47,4 @@ class _Ceilings:
 
 
 if __name__ == "__main__":
-    serve(dict.fromkeys(("decode", "multi_turn", "train_step"), _Ceilings))
+    serve(dict.fromkeys(("decode", "multi_turn", "rl_step", "train_step"), _Ceilings))

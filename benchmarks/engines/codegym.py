@@ -1,17 +1,19 @@
-"""This project's engine: the sampler that plays episodes, and the update that trains policies."""
+"""This project's engine: decoding and the supervised update; `codegym_agentic` plays episodes with it."""
 
 import functools
+from functools import cached_property
 from time import perf_counter
 from typing import Any
 
 import jax
 import numpy as np
+import optax
 from jax.sharding import NamedSharding
 
 from benchmarks.engines import workload
 from benchmarks.engines.jax_side import Compiled, versions
 from benchmarks.engines.worker import Job, serve
-from benchmarks.engines.workload import Decode, MultiTurn, TrainStep
+from benchmarks.engines.workload import Decode, TrainStep
 from codegym_jax.algorithms.log_probs import make_log_prob_fn
 from codegym_jax.models import sharding
 from codegym_jax.models.compute import Compute
@@ -21,18 +23,18 @@ from codegym_jax.records import TrainBatch
 from codegym_jax.rollout.generate import Sampler
 from codegym_jax.rollout.token_sampler import episode_key
 from codegym_jax.trainer.optimizer import make_adamw
-from codegym_jax.trainer.state import init_state
+from codegym_jax.trainer.state import TrainState, init_state
 from codegym_jax.trainer.step import make_sft_step
 
 
-class _Loaded:
+class Loaded:
     """The model, its parameters, and what every benchmark asks of them."""
 
     def __init__(self, job: Job) -> None:
         self.job, self.compiled = job, Compiled()
         weights = open_weights(job.checkpoint)
         self.vocabulary = weights.vocabulary_size
-        param_dtype = "float32" if job.benchmark == "train_step" else job.dtype
+        param_dtype = "float32" if job.benchmark in ("train_step", "rl_step") else job.dtype
         compute = Compute(param_dtype=param_dtype, compute_dtype=job.dtype)
         self.model = Transformer(weights.config, self.vocabulary, compute)
         self.mesh = sharding.make_mesh()
@@ -67,8 +69,40 @@ class _Loaded:
             share_prefixes=share_prefixes,
         )
 
+    @cached_property
+    def optimizer(self) -> optax.GradientTransformation:
+        """What every engine learns with."""
+        return make_adamw(
+            workload.LEARNING_RATE,
+            warmup_steps=0,
+            weight_decay=workload.WEIGHT_DECAY,
+            b1=workload.ADAM_B1,
+            b2=workload.ADAM_B2,
+            max_grad_norm=workload.MAX_GRAD_NORM,
+        )
 
-class _Decode(_Loaded):
+    def first_state(self) -> TrainState:
+        """The state before the first update, which takes the parameters."""
+        everywhere = sharding.place(self.mesh)
+        return jax.tree.map(
+            lambda leaf: (
+                leaf if isinstance(leaf.sharding, NamedSharding) else jax.device_put(leaf, everywhere)
+            ),
+            init_state(self.params, self.optimizer),
+        )
+
+    def log_prob_fn(self) -> Any:
+        """Parameters and tokens to log-probabilities of the tokens."""
+        return make_log_prob_fn(
+            functools.partial(self.apply, method="hidden"), functools.partial(self.apply, method="head")
+        )
+
+    def apply(self, params: Any, *arguments: Any, method: str) -> Any:
+        """A method of the model."""
+        return self.model.apply({"params": params}, *arguments, method=method)
+
+
+class _Decode(Loaded):
     def __init__(self, job: Job) -> None:
         super().__init__(job)
         assert isinstance(job.workload, Decode)
@@ -102,70 +136,14 @@ class _Decode(_Loaded):
         return self.slots.decode(self.params, np.full(len(rows), tokens, np.int32), 0.0).tokens_BT.tolist()
 
 
-class _MultiTurn(_Loaded):
-    def __init__(self, job: Job) -> None:
-        super().__init__(job)
-        assert isinstance(job.workload, MultiTurn)
-        self.work = job.workload
-        self.slots = self.sampler(
-            slots=self.work.episodes,
-            length=self.work.length + 1,
-            message_tokens=self.work.message_tokens,
-            extend_width=self.work.result_tokens,
-            prefill_width=self.work.prompt_tokens,
-            share_prefixes=True,
-        )
-
-    def round(self, number: int) -> dict[str, Any]:
-        work, slots = self.work, range(self.work.episodes)
-        task_of = work.task_of_episodes(number)
-        episodes: list[list[int]] = [[] for _ in slots]
-        budget_B = np.full(len(slots), work.message_tokens, np.int32)
-        prefilled = self.slots.prefilled_tokens
-        start_s = perf_counter()
-        self.slots.start({slot: episode_key(0, str(task_of[slot]), slot % work.attempts) for slot in slots})
-        self.slots.append(self.params, {slot: work.prompt(task_of[slot], self.vocabulary) for slot in slots})
-        for turn in range(work.turns):
-            sampled = self.slots.decode(self.params, budget_B, 1.0)
-            for slot in slots:
-                episodes[slot] += sampled.tokens_BT[slot, : sampled.count_B[slot]].tolist()
-            if turn + 1 < work.turns:
-                results = {slot: work.result(task_of[slot], turn, self.vocabulary) for slot in slots}
-                self.slots.append(self.params, results)
-        return {
-            "total": perf_counter() - start_s,
-            "compiled": self.compiled.count,
-            "programs": self.slots.compiled_programs,
-            "prefilled": self.slots.prefilled_tokens - prefilled,
-            "episodes": episodes,
-        }
-
-
-class _TrainStep(_Loaded):
+class _TrainStep(Loaded):
     def __init__(self, job: Job) -> None:
         super().__init__(job)
         assert isinstance(job.workload, TrainStep)
         self.work = job.workload
-        log_prob_fn = make_log_prob_fn(
-            functools.partial(self._apply, method="hidden"), functools.partial(self._apply, method="head")
-        )
-        optimizer = make_adamw(
-            workload.LEARNING_RATE,
-            warmup_steps=0,
-            weight_decay=workload.WEIGHT_DECAY,
-            b1=workload.ADAM_B1,
-            b2=workload.ADAM_B2,
-            max_grad_norm=workload.MAX_GRAD_NORM,
-        )
-        everywhere = sharding.place(self.mesh)
-        self.state = jax.tree.map(
-            lambda leaf: (
-                leaf if isinstance(leaf.sharding, NamedSharding) else jax.device_put(leaf, everywhere)
-            ),
-            init_state(self.params, optimizer),
-        )
+        self.state = self.first_state()
         del self.params  # the first update takes them
-        self.step = make_sft_step(log_prob_fn, optimizer)
+        self.step = make_sft_step(self.log_prob_fn(), self.optimizer)
 
     def round(self, number: int) -> dict[str, Any]:
         tokens_BT = self.work.batch(self.vocabulary, number)
@@ -182,9 +160,6 @@ class _TrainStep(_Loaded):
             "loss": float(metrics["loss"]),
         }
 
-    def _apply(self, params: Any, *arguments: Any, method: str) -> Any:
-        return self.model.apply({"params": params}, *arguments, method=method)
-
 
 if __name__ == "__main__":
-    serve({"decode": _Decode, "multi_turn": _MultiTurn, "train_step": _TrainStep})
+    serve({"decode": _Decode, "train_step": _TrainStep})

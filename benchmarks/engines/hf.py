@@ -12,7 +12,9 @@ from benchmarks.engines.worker import Job, serve
 from benchmarks.engines.workload import Decode, MultiTurn, TrainStep
 
 
-class _Loaded:
+class Loaded:
+    """The model on its device."""
+
     def __init__(self, job: Job, dtype: torch.dtype | None = None) -> None:
         torch.set_num_threads(job.threads)
         transformers.logging.set_verbosity_error()
@@ -45,7 +47,7 @@ class _Loaded:
         return torch.tensor(rows, dtype=torch.long, device=self.device)
 
 
-class _Decode(_Loaded):
+class _Decode(Loaded):
     def __init__(self, job: Job) -> None:
         super().__init__(job)
         assert isinstance(job.workload, Decode)
@@ -73,7 +75,7 @@ class _Decode(_Loaded):
         return out[:, self.prompts.shape[1] :].tolist()
 
 
-class _MultiTurn(_Loaded):
+class _MultiTurn(Loaded):
     def __init__(self, job: Job) -> None:
         super().__init__(job)
         assert isinstance(job.workload, MultiTurn)
@@ -112,7 +114,7 @@ class _MultiTurn(_Loaded):
         return {"total": self.clock_s() - start_s, "prefilled": prefilled, "episodes": episodes}
 
 
-class _TrainStep(_Loaded):
+class _TrainStep(Loaded):
     """Parameters stay float32; in bfloat16 it computes under autocast."""
 
     def __init__(self, job: Job) -> None:

@@ -329,7 +329,7 @@ def _parse(benchmark: Benchmark, about: str | None, arguments: Sequence[str] | N
         convert=str,
         default={},
         metavar="NAME=PATH",
-        help="the interpreter of torch or tunix, where it is not in build/peers; may be repeated",
+        help="the interpreter of torch, tunix or trl, where it is not in build/peers; may be repeated",
     )
     parser.add_argument(
         "--weights", type=pathlib.Path, metavar="FOLDER", help="a Hugging Face folder of the Llama family"

@@ -1,9 +1,8 @@
-"""Tunix: its sampler, the rollouts of its agentic GRPO learner, and the update of its trainer.
+"""Tunix: its sampler, and the update of its trainer; `tunix_agentic` plays episodes with it.
 
 Where it takes text, it gets token ids as decimal numbers, so that it sees the same ids as the other engines.
 """
 
-import asyncio
 import logging
 import pathlib
 from time import perf_counter
@@ -18,11 +17,6 @@ from jax.sharding import Mesh
 from tunix.generate import sampler as sampler_lib
 from tunix.models.llama3 import model as llama
 from tunix.models.llama3 import params as llama_params
-from tunix.rl import rl_cluster
-from tunix.rl.agentic import agentic_grpo_learner
-from tunix.rl.agentic.environments import base_environment
-from tunix.rl.agentic.parser.chat_template_parser import parser as chat_parser
-from tunix.rl.rollout import base_rollout
 from tunix.sft import peft_trainer
 from tunix.sft import utils as sft_utils
 
@@ -30,10 +24,10 @@ from benchmarks.engines import workload
 from benchmarks.engines.checkpoint import read_shape
 from benchmarks.engines.jax_side import Compiled, versions
 from benchmarks.engines.worker import Job, serve
-from benchmarks.engines.workload import BOS, Decode, MultiTurn, TrainStep
+from benchmarks.engines.workload import BOS, Decode, TrainStep
 
 
-class _Numbers:
+class Numbers:
     """A tokenizer whose text is the ids themselves, in decimal, with spaces between."""
 
     bos_token = eos_token = ""
@@ -54,17 +48,7 @@ class _Numbers:
         return 0
 
 
-class _NoTemplate(chat_parser.BaseChatTemplateParser):
-    """Messages side by side, with nothing around them."""
-
-    def _init_tokens(self) -> chat_parser.TokenConfig:
-        return chat_parser.TokenConfig(message_separator=" ")
-
-    def _init_generation_prompt(self) -> str:
-        return ""
-
-
-class _Loaded:
+class Loaded:
     def __init__(self, job: Job, dtype: Any = None) -> None:
         logging.disable(logging.WARNING)
         self.job, self.compiled = job, Compiled()
@@ -92,12 +76,26 @@ class _Loaded:
         return versions(("google-tunix", "jax", "flax"))
 
 
-class _Decode(_Loaded):
+def optimizer() -> optax.GradientTransformation:
+    """AdamW behind a clip, as every engine has it."""
+    return optax.chain(
+        optax.clip_by_global_norm(workload.MAX_GRAD_NORM),
+        optax.adamw(
+            workload.LEARNING_RATE,
+            b1=workload.ADAM_B1,
+            b2=workload.ADAM_B2,
+            weight_decay=workload.WEIGHT_DECAY,
+            mask=lambda params: jax.tree.map(lambda leaf: leaf.ndim >= 2, params),
+        ),
+    )
+
+
+class _Decode(Loaded):
     def __init__(self, job: Job) -> None:
         super().__init__(job)
         assert isinstance(job.workload, Decode)
         self.work = job.workload
-        numbers = _Numbers()
+        numbers = Numbers()
         # It puts the first token there itself.
         self.texts = [numbers.decode(ids[1:]) for ids in self.work.prompts(self.vocabulary)]
         self.sampler = sampler_lib.Sampler(
@@ -133,134 +131,15 @@ class _Decode(_Loaded):
         return [np.asarray(ids).tolist() for ids in out.tokens]
 
 
-class _ToolEnv(base_environment.BaseTaskEnv):
-    """A tool that answers what the workload says, whatever it is asked."""
-
-    def __init__(self, task: dict[str, Any], *, work: MultiTurn, vocabulary: int, **names: Any) -> None:
-        super().__init__(task=dict(task), max_steps=work.turns, **names)
-        self.work, self.vocabulary, self.turn = work, vocabulary, 0
-        self.number = int(np.asarray(task["task"]).reshape(-1)[0])
-
-    def _initial_observation(self) -> dict[str, str]:
-        ids = self.work.prompt(self.number, self.vocabulary)
-        return {"prompts": _Numbers().decode(ids[1:])}
-
-    def _step_impl(self, action: Any) -> base_environment.EnvStepResult:
-        ids = self.work.result(self.number, self.turn, self.vocabulary)
-        self.turn += 1
-        return base_environment.EnvStepResult(
-            observation={"prompts": _Numbers().decode(ids)},
-            reward=0.0,
-            done=self.turn >= self.work.turns,
-            info={},
-        )
-
-
-class _MultiTurn(_Loaded):
-    """The learner's own rollouts, as its evaluation runs them: no update, no reference.
-
-    Random weights never end a message, so `generate` is cut at a message's length. That spares it a program
-    for each remaining budget (its own calls ask for all that is left of the episode) and half of its cache.
-    """
-
-    def __init__(self, job: Job) -> None:
-        super().__init__(job)
-        assert isinstance(job.workload, MultiTurn)
-        self.work = work = job.workload
-        longest_prompt = 1 << (work.length - work.message_tokens - 1).bit_length()
-        budget = work.length - work.prompt_tokens + 1
-        settings = base_rollout.RolloutConfig(
-            max_prompt_length=work.prompt_tokens,  # longer ones are padded to the next power of two
-            max_tokens_to_generate=budget,
-            return_logprobs=True,
-            kv_cache_size=longest_prompt + work.message_tokens,
-            temperature=1.0,
-            top_p=1.0,
-            eos_tokens=[self.vocabulary],
-        )
-        roles = (rl_cluster.Role.ACTOR, rl_cluster.Role.REFERENCE, rl_cluster.Role.ROLLOUT)
-        cluster = rl_cluster.RLCluster(
-            actor=self.model,
-            tokenizer=_Numbers(),
-            cluster_config=rl_cluster.ClusterConfig(
-                role_to_mesh=dict.fromkeys(roles, self.mesh),
-                rollout_engine="vanilla",
-                training_config=rl_cluster.RLTrainingConfig(
-                    actor_optimizer=optax.sgd(0.0), eval_every_n_steps=1_000_000, max_steps=1_000_000
-                ),
-                rollout_config=settings,
-            ),
-        )
-        generate = cluster.generate
-        self.prefilled: list[int] = []
-
-        def one_message(*arguments: Any, **settings: Any) -> Any:
-            out = generate(*arguments, **{**settings, "max_generation_steps": work.message_tokens})
-            self.prefilled.append(out.left_padded_prompt_tokens.size)
-            return out
-
-        cluster.generate = one_message
-        self.learner = agentic_grpo_learner.GRPOLearner(
-            rl_cluster=cluster,
-            algo_config=agentic_grpo_learner.GRPOConfig(
-                num_generations=work.attempts,
-                beta=0.0,
-                max_response_length=budget,
-                max_concurrency=work.episodes,
-            ),
-            chat_parser=_NoTemplate(cluster.tokenizer),
-            env_class=_ToolEnv,
-            env_kwargs={"work": work, "vocabulary": self.vocabulary},
-        )
-
-    def round(self, number: int) -> dict[str, Any]:
-        self.prefilled.clear()
-        start_s = perf_counter()
-        groups = asyncio.run_coroutine_threadsafe(self._play(number), self.learner.loop).result()
-        spent_s = perf_counter() - start_s
-        items = sorted(
-            (item for group in groups for item in group), key=lambda item: (item.group_id, item.pair_index)
-        )
-        return {
-            "total": spent_s,
-            "compiled": self.compiled.count,
-            "prefilled": sum(self.prefilled),
-            "episodes": [self._own(item.traj) for item in items],
-        }
-
-    async def _play(self, number: int) -> list[Any]:
-        tasks = [{"task": np.array([task])} for task in self.work.tasks_of_round(number)]
-        produced = self.learner._orchestrator_producer(
-            self.learner._build_orchestrator(), tasks, num_generations=self.work.attempts
-        )
-        return [group async for group in produced]
-
-    @staticmethod
-    def _own(trajectory: dict[str, Any]) -> list[int]:
-        """The policy's tokens of an episode."""
-        ids, masks = trajectory["conversation_tokens"], trajectory["conversation_masks"]
-        return [int(token) for token, own in zip(ids, masks, strict=True) if own]
-
-
-class _TrainStep(_Loaded):
+class _TrainStep(Loaded):
     """Its models compute in the type of their parameters."""
 
     def __init__(self, job: Job) -> None:
         super().__init__(job)
         assert isinstance(job.workload, TrainStep)
         self.work = job.workload
-        optimizer = optax.chain(
-            optax.clip_by_global_norm(workload.MAX_GRAD_NORM),
-            optax.adamw(
-                workload.LEARNING_RATE,
-                b1=workload.ADAM_B1,
-                b2=workload.ADAM_B2,
-                weight_decay=workload.WEIGHT_DECAY,
-                mask=lambda params: jax.tree.map(lambda leaf: leaf.ndim >= 2, params),
-            ),
-        )
         self.trainer = peft_trainer.PeftTrainer(
-            self.model, optimizer, peft_trainer.TrainingConfig(eval_every_n_steps=1_000_000)
+            self.model, optimizer(), peft_trainer.TrainingConfig(eval_every_n_steps=1_000_000)
         ).with_gen_model_input_fn(self._inputs)
         self.step, _ = self.trainer.jit_train_and_eval_step(cache_nnx_graph=True)
 
@@ -283,4 +162,4 @@ class _TrainStep(_Loaded):
 
 
 if __name__ == "__main__":
-    serve({"decode": _Decode, "multi_turn": _MultiTurn, "train_step": _TrainStep})
+    serve({"decode": _Decode, "train_step": _TrainStep})

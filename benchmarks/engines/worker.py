@@ -15,9 +15,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from benchmarks.engines.workload import Decode, MultiTurn, TrainStep, Workload
+from benchmarks.engines.workload import Decode, MultiTurn, RlStep, TrainStep, Workload
 
-_KINDS: dict[str, type[Workload]] = {"decode": Decode, "multi_turn": MultiTurn, "train_step": TrainStep}
+_KINDS: dict[str, type[Workload]] = {
+    "decode": Decode,
+    "multi_turn": MultiTurn,
+    "rl_step": RlStep,
+    "train_step": TrainStep,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

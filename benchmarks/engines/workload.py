@@ -15,6 +15,8 @@ LEARNING_RATE = 1e-5
 MAX_GRAD_NORM = 1.0
 WEIGHT_DECAY = 0.1
 ADAM_B1, ADAM_B2 = 0.9, 0.95
+CLIP = 0.2
+"""How far a ratio of probabilities may move from 1; it never does, where one update is made of a step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +93,33 @@ class MultiTurn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RlStep(MultiTurn):
+    """One step of learning: tool episodes are played and rewarded, and one update is made of all of them."""
+
+    tasks_per_batch: int = 1
+    """Whose attempts one forward and backward pass holds; gradients add up over the step's passes."""
+
+    def reward(self, ids: Sequence[int], vocabulary: int) -> float:
+        """The mean of the policy's ids over the size of the vocabulary, so in [0, 1): hardly ever the same
+        for two different episodes. That of an episode is the sum of those of its messages.
+
+        Args:
+          ids: the policy's tokens of an episode, or of one message.
+        """
+        return sum(ids) / (self.turns * self.message_tokens * vocabulary)
+
+    def learned_tokens(self, episodes: Sequence[Sequence[int]], rewards: Sequence[float]) -> int:
+        """The policy's tokens of tasks whose attempts earned different rewards: all others have an advantage
+        of 0, and teach nothing."""
+        starts = range(0, self.episodes, self.attempts)
+        return sum(
+            sum(map(len, episodes[start : start + self.attempts]))
+            for start in starts
+            if len(set(rewards[start : start + self.attempts])) > 1
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainStep:
     """One update: forward, backward, clip, AdamW, on rows of which every token but the first is learned."""
 
@@ -111,12 +140,18 @@ class TrainStep:
         return self.rows * self.tokens * (6 * shape.parameters + attended)
 
 
-Workload = Decode | MultiTurn | TrainStep
+Workload = Decode | MultiTurn | RlStep | TrainStep
 
-FULL: dict[str, Workload] = {"decode": Decode(), "multi_turn": MultiTurn(), "train_step": TrainStep()}
+FULL: dict[str, Workload] = {
+    "decode": Decode(),
+    "multi_turn": MultiTurn(),
+    "rl_step": RlStep(),
+    "train_step": TrainStep(),
+}
 SMALL: dict[str, Workload] = {
     "decode": Decode(rows=2, prompt_tokens=8, new_tokens=8),
     "multi_turn": MultiTurn(attempts=2, turns=3, prompt_tokens=8, message_tokens=4, result_tokens=3),
+    "rl_step": RlStep(attempts=2, turns=3, prompt_tokens=8, message_tokens=4, result_tokens=3),
     "train_step": TrainStep(rows=2, tokens=16),
 }
 """For `--shape tiny`: no figure comes of it."""

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from benchmarks import decode, multi_turn, train_step
+from benchmarks import decode, multi_turn, rl_step, train_step
 from benchmarks.engines import processes, rounds
 from benchmarks.engines.checkpoint import SHAPES, ensure_checkpoint, read_shape
-from benchmarks.engines.workload import BOS, Decode, MultiTurn, TrainStep
+from benchmarks.engines.workload import BOS, Decode, MultiTurn, RlStep, TrainStep
 from codegym_jax.models.weights import open_weights
 
-BENCHMARKS = {"decode": decode, "multi_turn": multi_turn, "train_step": train_step}
+BENCHMARKS = {"decode": decode, "multi_turn": multi_turn, "rl_step": rl_step, "train_step": train_step}
 TINY = SHAPES["tiny"]
 
 
@@ -77,6 +77,53 @@ def test_distinct_is_that_of_the_worst_task():
     assert work.distinct([[1], [1], [1], [1], [2], [3]]) == 1
 
 
+def test_a_reward_is_the_sum_of_its_messages():
+    """Ids that add up to 8 and to 24, over 16 tokens and a vocabulary of 100."""
+    work = RlStep(turns=2, message_tokens=8)
+    first, second = [1] * 8, [3] * 8
+    assert work.reward(first + second, 100) == 32 / 1600
+    assert work.reward(first, 100) + work.reward(second, 100) == work.reward(first + second, 100)
+    assert work.reward([99] * 16, 100) == 0.99
+
+
+def test_a_task_whose_attempts_earn_the_same_teaches_nothing():
+    work = RlStep(tasks=2, attempts=2)
+    episodes = [[1], [2, 3], [4], [5]]
+    assert work.learned_tokens(episodes, [0.1, 0.2, 0.5, 0.5]) == 3
+    assert work.learned_tokens(episodes, [0.1, 0.2, 0.5, 0.6]) == 5
+    assert work.learned_tokens(episodes, [0.1] * 4) == 0
+
+
+def test_steps_of_learning_are_compared_by_their_rewards_and_by_what_moved():
+    work = RlStep(tasks=1, attempts=2, turns=1, message_tokens=2)
+    load = rounds.Load(workload=work, shape=dataclasses.replace(TINY, vocabulary=10), number_bytes=4)
+    reply = {
+        "episodes": [[1, 2], [3, 4]],
+        "rewards": [0.15, 0.35],
+        "moved": True,
+        "total": 2.0,
+        "rollout": 1.0,
+    }
+    measured = rl_step.BENCHMARK.measured(reply, load)
+    assert measured == {"step": 2.0, "tokens_per_s": 2.0, "rollout": 1.0, "distinct": 2, "learned": 4}
+    agrees = {
+        name: rl_step.BENCHMARK.first(reply, {**reply, **changes}, load)["agrees"]
+        for name, changes in {
+            "same": {},
+            "kept still": {"moved": False},
+            "other rewards": {"rewards": [0.15, 0.36]},
+            "nothing to learn": {"episodes": [[1, 2]] * 2, "rewards": [0.15] * 2, "moved": False},
+            "moved by nothing": {"episodes": [[1, 2]] * 2, "rewards": [0.15] * 2},
+            "cut short": {"episodes": [[1, 2], [3]], "rewards": [0.15, 0.15]},
+        }.items()
+    }
+    assert [name for name, agreed in agrees.items() if agreed] == ["same", "nothing to learn"]
+    with pytest.raises(ValueError, match="other rewards"):
+        rl_step.BENCHMARK.measured({**reply, "rewards": [0.15, 0.36]}, load)
+    with pytest.raises(ValueError, match="sampled 3 tokens, not 4"):
+        rl_step.BENCHMARK.measured({**reply, "episodes": [[1, 2], [3]]}, load)
+
+
 def test_a_ratio_is_that_of_the_medians_and_a_share_that_of_each_round():
     """Ours 20, 30, 100 and theirs 10, 20, 10: medians 30 and 10. Shares of 200, 100, 50: 0.1, 0.3, 2."""
     values = {
@@ -126,6 +173,18 @@ def test_our_sampler_runs(capsys):
     assert 0 < found["prefilled"]["value"] <= work.tasks * work.prompt_tokens + results
     lines = lines_of(capsys, "decode", 0, "--only", "codegym")
     assert {"tokens_per_s", "prefill", "copy_bandwidth"} <= {line["measure"] for line in lines}
+
+
+@pytest.mark.slow
+def test_our_step_learns(capsys):
+    """Parts add up to the step, and every round finds its programs compiled."""
+    lines = lines_of(capsys, "rl_step", 0, "--only", "codegym", "--set", "attempts=3")
+    found = {line["measure"]: line for line in lines}
+    work = RlStep(**found["settings"]["workload"])
+    assert found["distinct"]["value"] == 3 and found["learned"]["value"] == work.policy_tokens
+    assert found["compiled"]["rounds"] == 0
+    parts = sum(found[part]["value"] for part in ("rollout", "update", "host"))
+    assert parts == pytest.approx(found["step"]["value"], rel=1e-3)
 
 
 @pytest.mark.parametrize(
