@@ -47,8 +47,8 @@ def run_evaluation(
       `compiled_programs`, those of the sampler so far.
     """
     path = bench.folder / "evaluations" / f"{name}.json"
-    if path.exists():
-        return json.loads(path.read_text())
+    if earlier := bench.processes.from_first(lambda: path.read_bytes() if path.exists() else b""):
+        return json.loads(earlier)
     config = bench.config.evaluation
     result: dict[str, Any] = {}
     for mode, temperature in (("sampled", config.temperature), ("greedy", 0.0)):
@@ -66,6 +66,7 @@ def run_evaluation(
             low, high = rate.ci95
             say(f"eval {name}: {split} {mode} {rate.success:.3f} [{low:.3f}, {high:.3f}] n={rate.n}")
     result["compiled_programs"] = bench.sampler.compiled_programs
-    path.parent.mkdir(exist_ok=True)
-    write_atomically(path, json.dumps(result, indent=2) + "\n")
+    if bench.processes.is_first:
+        path.parent.mkdir(exist_ok=True)
+        write_atomically(path, json.dumps(result, indent=2) + "\n")
     return result

@@ -15,6 +15,7 @@ from codegym_jax.metrics import read_metrics
 from codegym_jax.pipelines import sft
 from codegym_jax.pipelines.console import say
 from codegym_jax.pipelines.evaluate import run_evaluation
+from codegym_jax.pipelines.processes import ALONE, Processes
 from codegym_jax.pipelines.reverify import run_reverify
 from codegym_jax.pipelines.synth import synthesize
 from codegym_jax.pipelines.train import run_train
@@ -30,7 +31,9 @@ from codegym_jax.trainer.state import params_hash
 _SPLIT_KEYS = {TEST_CONFIG: "heldout_config", TEST_ENV: "heldout_env"}
 
 
-def prepare(config: RunConfig, folder: pathlib.Path, cache: pathlib.Path) -> Workbench:
+def prepare(
+    config: RunConfig, folder: pathlib.Path, cache: pathlib.Path, processes: Processes = ALONE
+) -> Workbench:
     """Opens the run folder and gives it its task set: the one that the config names, or a synthesized one.
 
     Raises:
@@ -41,20 +44,25 @@ def prepare(config: RunConfig, folder: pathlib.Path, cache: pathlib.Path) -> Wor
     given = pathlib.Path(config.data.task_set) if config.data.task_set else None
     if given and not adopted:
         check_task_set(given)
-    open_run(config, folder)
-    bench = Workbench(config, folder, cache)
+    open_run(config, folder, processes)
+    bench = Workbench(config, folder, cache, processes)
     say(f"run {folder}: {device_line()}")
-    if not adopted:
-        with bench.timed("synth"):
-            bench.adopt_task_set(given or synthesize(config, cache))
+    processes.once(lambda: adopted or _give_task_set(bench, given))
     environments, tasks = len(bench.task_set.specs), sum(bench.task_set.counts.values())
     say(f"task set: {environments} environments, {tasks} verified tasks")
     return bench
 
 
-def run_experiment(config: RunConfig, folder: pathlib.Path, cache: pathlib.Path) -> dict[str, Any]:
+def _give_task_set(bench: Workbench, given: pathlib.Path | None) -> None:
+    with bench.timed("synth"):
+        bench.copy_task_set(given or synthesize(bench.config, bench.cache))
+
+
+def run_experiment(
+    config: RunConfig, folder: pathlib.Path, cache: pathlib.Path, processes: Processes = ALONE
+) -> dict[str, Any]:
     """Runs every stage that is not finished yet, and returns what `result.json` holds."""
-    bench = prepare(config, folder, cache)
+    bench = prepare(config, folder, cache, processes)
     with bench.timed("sft"):
         params = sft.run_sft(bench)
     with bench.timed("eval"):
@@ -63,8 +71,9 @@ def run_experiment(config: RunConfig, folder: pathlib.Path, cache: pathlib.Path)
         params = run_train(bench, params)
     with bench.timed("eval"):
         run_evaluation(bench, params, "after")
-    finish(bench, params_hash(params))
-    return json.loads((folder / "result.json").read_text())
+    final_hash = params_hash(params)
+    processes.once(lambda: finish(bench, final_hash))
+    return json.loads(processes.from_first((folder / "result.json").read_bytes))
 
 
 def run_control(config: RunConfig, folder: pathlib.Path, cache: pathlib.Path) -> dict[str, Any]:

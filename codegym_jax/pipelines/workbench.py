@@ -1,6 +1,8 @@
 """From a config and a run folder to the parts that every loop works with: wiring, no learning."""
 
 import dataclasses
+import functools
+import hashlib
 import json
 import pathlib
 import shutil
@@ -9,11 +11,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 
 from codegym_jax import config as config_module
@@ -25,14 +29,17 @@ from codegym_jax.data.splits import TRAIN
 from codegym_jax.data.task_set import TaskSet, TaskSetError
 from codegym_jax.data.tokenizer import Tokenizer, train_bpe
 from codegym_jax.envs.artefact import find_artefact
-from codegym_jax.envs.env import Env
+from codegym_jax.envs.env import Env, HostFailure
 from codegym_jax.envs.sandbox import Sandbox
-from codegym_jax.models import layers_layout, sharding
+from codegym_jax.metrics import MetricsWriter
+from codegym_jax.models import layers_layout, local_view, sharding
 from codegym_jax.models.transformer import Transformer
 from codegym_jax.models.weights import Weights, open_weights
 from codegym_jax.pipelines.episode_rules import episode_limits, run_renderer, tokenizer_path
 from codegym_jax.pipelines.policy import compute_of, find_preset
-from codegym_jax.records import EnvSpec, Episode, Task, TrainBatch
+from codegym_jax.pipelines.processes import ALONE, NoMetrics, Processes
+from codegym_jax.records import EnvSpec, Episode, Task
+from codegym_jax.rollout import exchange
 from codegym_jax.rollout.agent import Agent, EpisodeRequest
 from codegym_jax.rollout.episode_log import write_episodes
 from codegym_jax.rollout.generate import Sampler
@@ -41,21 +48,29 @@ from codegym_jax.trainer.checkpoint import Checkpointer
 from codegym_jax.trainer.optimizer import make_adamw
 from codegym_jax.trainer.state import TrainState, init_state
 
+Batches = TypeVar("Batches")
+
 WIDTH_MULTIPLE = 32
 """Batch widths are multiples of this many tokens, which bounds the number of compiled shapes."""
 START = "start"
 """The stage before any learning: random or pretrained parameters."""
 
 
-def open_run(config: RunConfig, folder: pathlib.Path) -> None:
+def open_run(config: RunConfig, folder: pathlib.Path, processes: Processes = ALONE) -> None:
     """Makes the run folder, or checks that it belongs to the same config, so that a run can be resumed.
 
     Raises:
       ConfigError: when the folder holds a run of another config; names the settings that differ.
+      ProcessesDisagree: when the processes of the run do not have the same config.
     """
+    text = config_module.to_json(config)
+    processes.agree({"the config": config_module.digest(config)})
+    processes.once(lambda: _adopt_config(text, folder))
+
+
+def _adopt_config(text: str, folder: pathlib.Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "config.json"
-    text = config_module.to_json(config)
     if path.exists():
         saved = json.loads(path.read_text())
         different = list(_differences(saved, json.loads(text)))
@@ -91,11 +106,12 @@ def check_task_set(folder: pathlib.Path) -> None:
 
 @dataclass(frozen=True)
 class Workbench:
-    """The parts of one run. Each is made when first used."""
+    """The parts of one run, each made when first used. Of several processes only the first writes files."""
 
     config: RunConfig
     folder: pathlib.Path
     cache: pathlib.Path
+    processes: Processes = ALONE
 
     @cached_property
     def task_set(self) -> TaskSet:
@@ -104,6 +120,10 @@ class Workbench:
 
     def adopt_task_set(self, source: pathlib.Path) -> None:
         """Copies a finished task set into the run folder, unless it is there."""
+        self.processes.once(lambda: self.copy_task_set(source))
+
+    def copy_task_set(self, source: pathlib.Path) -> None:
+        """The same, by this process alone."""
         target = self.folder / "task_set"
         if target.exists():
             return
@@ -131,8 +151,9 @@ class Workbench:
     def renderer(self) -> Renderer:
         """The style and the tokenizer, which the run keeps a copy of."""
         path = tokenizer_path(self.folder)
-        if not path.exists():
-            self._find_tokenizer().save(path)
+        self.processes.once(lambda: path.exists() or self._find_tokenizer().save(path))
+        if self.processes.count > 1:
+            self.processes.agree({path.name: file_digest(path), **self.fingerprint})
         return run_renderer(self.config.style, self.folder)
 
     def _find_tokenizer(self) -> Tokenizer:
@@ -167,9 +188,24 @@ class Workbench:
 
     @cached_property
     def sampling_mesh(self) -> Mesh:
-        """The same devices as the sampler uses them."""
+        """What this process samples on: the same devices as the learner, or its own of them."""
+        return self._sampling_meshes[self.processes.index]
+
+    @cached_property
+    def _sampling_meshes(self) -> list[Mesh]:
+        """Of each process."""
         sizes = dataclasses.asdict(self.config.sampling_mesh)
-        return sharding.make_mesh(**sizes) if any(sizes.values()) else self.mesh
+        if self.processes.count == 1:
+            return [sharding.make_mesh(**sizes) if any(sizes.values()) else self.mesh]
+        if not any(sizes.values()):
+            sizes = {"data": -1, "fsdp": 1, "tensor": self.config.mesh.tensor}
+        try:
+            return local_view.local_meshes(lambda devices: sharding.make_mesh(**sizes, devices=devices))
+        except ValueError as error:
+            raise ConfigError(
+                f"sampling_mesh: each of {self.processes.count} processes samples on its own"
+                f" {jax.local_device_count()} devices, and they do not make a mesh of {sizes}: {error}"
+            ) from error
 
     @cached_property
     def model(self) -> Transformer:
@@ -221,11 +257,15 @@ class Workbench:
     @cached_property
     def sampler(self) -> Sampler:
         """The slots on the device."""
-        rollout = self.config.rollout
+        rollout, count = self.config.rollout, self.processes.count
+        if rollout.slots % count:
+            raise ConfigError(
+                f"rollout.slots must divide by the number of processes, {count}, got {rollout.slots}"
+            )
         return Sampler(
             self.sampling_model,
             self.sampling_mesh,
-            slots=rollout.slots,
+            slots=rollout.slots // count,
             max_tokens=rollout.max_tokens,
             max_message_tokens=rollout.max_turn_tokens,
             stop_sequences=self.renderer.stop_sequences,
@@ -239,29 +279,67 @@ class Workbench:
         everywhere = sharding.place(self.mesh)
 
         def settle(leaf: jax.Array) -> jax.Array:
-            return leaf if isinstance(leaf.sharding, NamedSharding) else jax.device_put(leaf, everywhere)
+            return leaf if isinstance(leaf.sharding, NamedSharding) else _spread(np.asarray(leaf), everywhere)
 
         return jax.tree.map(settle, init_state(params, optimizer))
 
     def play(self, params: Any, requests: Sequence[EpisodeRequest], **settings: Any) -> list[Episode]:
-        """Plays episodes (`Agent.play`) with the parameters laid out for sampling.
+        """Plays episodes (`play_prepared`) with the learner's parameters."""
+        return self.play_prepared(self.sampling_params(params), requests, **settings)
 
-        Fresh, updated and restored parameters then compile to the same programs.
-        """
-        return self.agent.play(self._for_sampling(params), requests, **settings)
+    def sampling_params(self, params: Any) -> Any:
+        """The learner's parameters as `sampling_model` takes them, on `sampling_mesh`.
 
-    def _for_sampling(self, params: Any) -> Any:
-        """The parameters as `sampling_model` takes them, on its mesh.
-
-        What is kept in a wider type than the model computes in is narrowed once, not at each token; and
-        before a stack is taken apart, so that no second wide copy exists.
+        Fresh, updated and restored parameters then compile to the same programs. What is kept in a wider type
+        than the model computes in is narrowed once, not at each token; and before a stack is taken apart, so
+        that no second wide copy exists. Of several processes each must call this, at the same place among its
+        programs over all devices.
         """
         policy = self.config.policy
         if policy.compute_dtype != policy.param_dtype:
             params = sharding.narrowed(params, policy.compute_dtype)
         if policy.scan_layers:
             params = jax.jit(layers_layout.unstack)(params)
-        return sharding.reshard(params, self._layout)
+        if self.processes.count == 1:
+            return sharding.reshard(params, self._layout)
+        return local_view.local_params(params, self._layout, self._sampling_meshes)
+
+    def play_prepared(
+        self, params: Any, requests: Sequence[EpisodeRequest], *, policy_version: int = 0, **settings: Any
+    ) -> list[Episode]:
+        """Plays episodes (`Agent.play`) with `sampling_params`, in a thread too.
+
+        Of several processes each plays a share, on its own devices, and plays one episode of its neighbor's
+        again; all get all episodes, in the order of the requests.
+
+        Raises:
+          EpisodesDisagree: when the processes asked for different episodes, or saw different ones.
+        """
+        index, count = self.processes.index, self.processes.count
+        own = exchange.share(requests, index, count)
+        episodes = self.agent.play(params, own, policy_version=policy_version, **settings)
+        if count == 1:
+            return episodes
+        name = f"episodes of policy version {policy_version}"
+        gather = functools.partial(self.processes.gather, channel="episodes")
+        episodes = exchange.all_episodes(episodes, requests, gather, name=name)
+        checked = exchange.neighbor_episode(episodes, index, count, turn=policy_version)
+        if checked is not None:
+            self._play_again(checked, f"{name}: process {(index + 1) % count}")
+        return episodes
+
+    def _play_again(self, episode: Episode, whose: str) -> None:
+        """Holds another process's episode against what this host's tools say."""
+        config_json = episode.task_id.split("@", 2)[2]
+        try:
+            env = self.open_env(self.task_set.specs[episode.env_id], config_json)
+        except HostFailure:
+            return
+        if found := exchange.difference(episode, env):
+            raise exchange.EpisodesDisagree(
+                f"{whose} played attempt {episode.attempt} at {episode.task_id}, and on process"
+                f" {self.processes.index} {found}"
+            )
 
     @cached_property
     def _layout(self) -> Any:
@@ -269,9 +347,26 @@ class Workbench:
         tokens_BT = jnp.zeros((1, 2), jnp.int32)
         return sharding.parameter_shardings(self.sampling_model, self.sampling_mesh, tokens_BT)
 
-    def place(self, batches: Sequence[TrainBatch]) -> list[TrainBatch]:
-        """Batches on the devices, their rows spread over the mesh's data axes."""
-        return jax.device_put(list(batches), sharding.place(self.mesh, "rows"))
+    def place(self, batches: Batches) -> Batches:
+        """Batches on the devices, their rows spread over the mesh's data axes.
+
+        Args:
+          batches: any pytree of host arrays "... B T", the same on every process; numbers stay as they are.
+        """
+
+        def put(leaf: Any) -> Any:
+            if not isinstance(leaf, np.ndarray):
+                return leaf
+            axes = [None] * (leaf.ndim - 2) + ["rows", None]
+            return _spread(leaf, sharding.place(self.mesh, *axes))
+
+        return jax.tree.map(put, batches)
+
+    def fetch(self, array: jax.Array) -> np.ndarray:
+        """An array from the devices of all processes, whole, on every one of them."""
+        if self.processes.count == 1:
+            return np.asarray(array)
+        return np.asarray(multihost_utils.process_allgather(array, tiled=True))
 
     @cached_property
     def fingerprint(self) -> dict[str, str]:
@@ -309,12 +404,25 @@ class Workbench:
         """The environment of a task."""
         return self.task_set.specs[task.env_id]
 
+    def metrics(self, cursor: int | None) -> MetricsWriter | NoMetrics:
+        """Writes the run's metrics, from where a checkpoint's cursor stands."""
+        if not self.processes.is_first:
+            return NoMetrics()
+        return MetricsWriter(self.folder / "metrics.jsonl", cursor=cursor)
+
     def save_episodes(self, name: str, episodes: Sequence[Episode]) -> None:
         """Writes episodes to `episodes/<name>.jsonl`."""
-        write_episodes(self.folder / "episodes" / f"{name}.jsonl", episodes, self._prompt_of(episodes))
+        self.write_episodes(self.folder / "episodes" / f"{name}.jsonl", episodes)
+
+    def write_episodes(self, path: pathlib.Path, episodes: Sequence[Episode]) -> None:
+        """Writes episodes to any file."""
+        if self.processes.is_first:
+            write_episodes(path, episodes, self._prompt_of(episodes))
 
     def save_transcripts(self, name: str, episodes: Sequence[Episode]) -> None:
         """Writes episodes for people to read, to `transcripts/<name>.txt`."""
+        if not self.processes.is_first:
+            return
         path = self.folder / "transcripts" / f"{name}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, transcripts(episodes, self._prompt_of(episodes), self.renderer.decode))
@@ -332,10 +440,22 @@ class Workbench:
         """Adds the time spent inside to the stage's total in `timing.json`."""
         start_s = monotonic()
         yield
+        if not self.processes.is_first:
+            return
         path = self.folder / "timing.json"
         timing = json.loads(path.read_text()) if path.exists() else {}
         timing[stage] = round(timing.get(stage, 0.0) + monotonic() - start_s, 2)
         write_atomically(path, json.dumps(timing) + "\n")
+
+
+def _spread(array: np.ndarray, where: NamedSharding) -> jax.Array:
+    """A host array that every process holds, on the devices of all."""
+    return jax.make_array_from_callback(array.shape, where, lambda index: array[index])
+
+
+def file_digest(path: pathlib.Path) -> str:
+    """The sha256 of a file, in hex."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _differences(saved: dict[str, Any], given: dict[str, Any], prefix: str = "") -> Iterator[str]:

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 
 from codegym_jax.config import UserError
 
@@ -27,6 +29,7 @@ Tree = TypeVar("Tree")
 MANIFEST = "manifest.json"
 LEAVES = "leaves.json"
 WRITING = ".writing"
+_NAME_BYTES = 64
 
 
 class CheckpointMismatch(UserError):
@@ -76,7 +79,25 @@ class Checkpointer:
         return path
 
     def latest(self) -> Path | None:
-        """The newest intact checkpoint, or None. A damaged one is named in the log and passed over."""
+        """The newest intact checkpoint, or None. A damaged one is named in the log and passed over.
+
+        Of several processes the first looks, and all take what it found.
+
+        Raises:
+          CheckpointMismatch: when another process does not see what the first found.
+        """
+        found = self._newest_intact() if _is_primary() else None
+        name = _from_primary(found.name if found else "")
+        if not name:
+            return None
+        if not (self.folder / name / MANIFEST).is_file():
+            raise CheckpointMismatch(
+                f"process {jax.process_index()} does not see {self.folder / name}, which process 0 restores;"
+                " the run folder must be on a path that all processes share"
+            )
+        return self.folder / name
+
+    def _newest_intact(self) -> Path | None:
         for path in reversed(self._paths()):
             damage = _damage(path)
             if damage is None:
@@ -176,6 +197,14 @@ def _damage(path: Path) -> str | None:
         if recorded.get(name) != found[name]:
             return f"{name} is not what was written"
     return None
+
+
+def _from_primary(name: str) -> str:
+    """What process 0 gives, on every process; at most `_NAME_BYTES`."""
+    if jax.process_count() == 1:
+        return name
+    padded = np.frombuffer(name.encode().ljust(_NAME_BYTES, b"\0"), np.uint8)
+    return multihost_utils.broadcast_one_to_all(padded).tobytes().rstrip(b"\0").decode()
 
 
 def _is_primary() -> bool:

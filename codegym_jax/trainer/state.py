@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.experimental import multihost_utils
 
 
 class TrainState(NamedTuple):
@@ -27,12 +28,19 @@ def params_hash(params: optax.Params) -> str:
     """The sha256, in hex, of every leaf's path, type, shape and bytes, in the order of the paths.
 
     Two trees hash alike exactly when they hold the same numbers under the same names, however they are
-    sharded. All shards must be addressable from this process.
+    sharded. Of several processes each must call this.
     """
     leaves: list[tuple[Any, Any]] = jax.tree_util.tree_leaves_with_path(params)
     digest = hashlib.sha256()
     for name, leaf in sorted((jax.tree_util.keystr(path), leaf) for path, leaf in leaves):
-        array = np.asarray(leaf)
+        array = np.asarray(_on_host(leaf))
         digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
         digest.update(array.tobytes())
     return digest.hexdigest()
+
+
+def _on_host(leaf: jax.Array) -> jax.Array | np.ndarray:
+    """The leaf, or a whole copy of it where a part lies on other processes' devices."""
+    if leaf.is_fully_addressable or leaf.is_fully_replicated:
+        return leaf
+    return multihost_utils.process_allgather(leaf, tiled=True)
