@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from codegym_jax.metrics import METRICS, series
+from codegym_jax.metrics import METRICS, Alarm, series
+from codegym_jax.metrics import alarms as find_alarms
 from codegym_jax.report import charts
 from codegym_jax.report.run_folder import MODES, PHASES, SPLITS, RunFolder
 
@@ -16,6 +17,36 @@ _NOTES = {
     "test_env": "environments it never saw, with tools of their own",
 }
 _PHASE_LABELS = {"before": "before RL", "after": "after RL", "control": "control, more SFT"}
+_DIAGNOSTICS = (
+    ("Groups with a signal", "signal_share", True),
+    ("Groups that all solve", "solved_share", True),
+    ("Groups that none solves", "failed_share", True),
+    ("Used episodes", "used_episodes", False),
+    ("Shaped reward", "shaped_reward", False),
+    ("Policy loss", "loss", False),
+    ("Gradient norm", "grad_norm", False),
+    ("Update norm", "update_norm", False),
+    ("Clip fraction", "clip_fraction", True),
+    ("Largest ratio", "ratio_max", False),
+    ("KL, sampler to learner", "mismatch_kl", False),
+    ("KL, learner to start", "kl_reference", False),
+    ("Importance weight", "importance_weight", False),
+    ("Value loss", "value_loss", False),
+    ("Explained variance", "explained_variance", False),
+    ("Valid episodes", "valid_fraction", True),
+    ("Turns per episode", "turns_per_episode", False),
+    ("Tokens per episode", "tokens_per_episode", False),
+    ("Tokens per turn", "tokens_per_turn", False),
+    ("Staleness", "staleness", False),
+    ("Sampled tokens per second", "sampled_tokens_per_second", False),
+    ("Learned tokens per second", "tokens_per_second", False),
+    ("Model FLOPs utilization", "mfu", True),
+    ("Seconds in tools", "tools_s", False),
+    ("Programs compiled", "compiles", False),
+)
+"""Title, metric, and whether it is shown times 100."""
+_PARTS = {"rollout_s": "episodes", "score_s": "scoring", "update_s": "updates", "checkpoint_s": "checkpoint"}
+"""Parts of a step's time, and what they are called."""
 _PALETTE = tuple(f"var(--c{index})" for index in range(1, 9))
 
 
@@ -102,27 +133,25 @@ def curves(run: RunFolder) -> tuple[list[Figure], list[Figure]]:
     main = [
         _lines(run, "SFT loss", "loss", {"sft": "warm start", "control": "control"}),
         _lines(run, "Reward", "reward", {"train": "reward"}, percent=True),
+        _by_kind(run, "Pass@k", "pass_at/", stacked=False, label="k = {}"),
         _by_kind(run, "How episodes end", "stop/", stacked=True),
         _lines(run, "Calls per episode", "calls_per_episode", {"train": "calls"}),
         _lines(run, "Entropy", "entropy", {"train": "entropy"}),
         _by_kind(run, "Calls that fail", "call_error/", stacked=True),
         _by_kind(run, "Success on held-out tasks", "success/", stacked=False),
     ]
-    names = ["used_episodes", "grad_norm", "clip_fraction", "ratio_max", "mismatch_kl", "valid_fraction"]
     more = [
-        _lines(
-            run,
-            name.replace("_", " ").capitalize(),
-            name,
-            {"train": name},
-            percent=name in ("valid_fraction",),
-        )
-        for name in names
+        _lines(run, title, name, {"train": name}, percent=percent)
+        for title, name, percent in _DIAGNOSTICS
+        if any(series(run.metrics, "train", name)[1])  # what was 0 throughout says nothing
     ]
-    more.append(_lines(run, "Tokens per episode", "tokens_per_episode", {"train": "tokens"}))
-    more.append(_lines(run, "Policy loss", "loss", {"train": "loss"}))
     more.append(_seconds(run))
     return [figure for figure in main if figure], [figure for figure in more if figure]
+
+
+def alarms(run: RunFolder) -> list[Alarm]:
+    """What in the run's metrics is a known smell, in the order in which it was seen."""
+    return find_alarms(run.metrics)
 
 
 def environments(run: RunFolder) -> list[EnvRow]:
@@ -260,7 +289,7 @@ def _lines(
     )
 
 
-def _by_kind(run: RunFolder, title: str, prefix: str, *, stacked: bool) -> Figure | None:
+def _by_kind(run: RunFolder, title: str, prefix: str, *, stacked: bool, label: str = "{}") -> Figure | None:
     """All metrics of RL that begin with `prefix`, as bands or as lines."""
     rows = [row for row in run.metrics if row["stage"] in ("train", "eval")]
     names = sorted({name for row in rows for name in row if name.startswith(prefix)})
@@ -275,8 +304,8 @@ def _by_kind(run: RunFolder, title: str, prefix: str, *, stacked: bool) -> Figur
     for name, color in zip(names, _cycle(len(names)), strict=True):
         missing = 0.0 if stacked else math.nan
         values = [missing if row.get(name) is None else float(row[name]) for row in rows]
-        label = name.removeprefix(prefix).replace("_", " ")
-        found.append(charts.Series(label, color, steps, values))
+        kind = name.removeprefix(prefix).replace("_", " ")
+        found.append(charts.Series(label.format(kind), color, steps, values))
     draw = charts.stacked_area if stacked else charts.line_chart
     note = next(metric.meaning for name, metric in METRICS.items() if name.startswith(prefix))
     return Figure(
@@ -289,16 +318,22 @@ def _by_kind(run: RunFolder, title: str, prefix: str, *, stacked: bool) -> Figur
 
 
 def _seconds(run: RunFolder) -> Figure | None:
-    found = []
-    for name, color in (("rollout_s", _PALETTE[0]), ("update_s", _PALETTE[1])):
-        steps, values = series(run.metrics, "train", name)
-        if values and (not found or list(found[0].steps) == steps):
-            found.append(charts.Series(name.removesuffix("_s"), color, steps, values))
-    if not found:
+    rows = [row for row in run.metrics if row["stage"] == "train" and "rollout_s" in row]
+    if not rows:
         return None
+    steps = [row["step"] for row in rows]
+    told = {label: [float(row.get(name) or 0.0) for row in rows] for name, label in _PARTS.items()}
+    known = [sum(values) for values in zip(*told.values(), strict=True)]
+    whole = [float(row.get("step_s") or 0.0) for row in rows]
+    told["the rest"] = [max(0.0, all_s - known_s) for all_s, known_s in zip(whole, known, strict=True)]
+    found = [
+        charts.Series(label, color, steps, values)
+        for (label, values), color in zip(told.items(), _PALETTE, strict=False)
+        if any(values)
+    ]
     return Figure(
         title="Seconds per step",
-        note="time a step spent on sampling and on updates",
+        note="time a step spent waiting for episodes, on scoring them, on updates and on checkpoints",
         trend="",
         chart=charts.stacked_area(found, title="Seconds per step"),
         legend=[(one.color, one.label) for one in found],

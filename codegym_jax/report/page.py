@@ -56,6 +56,7 @@ def render(run: RunFolder) -> str:
         splits=figures.headline(run),
         curves=main,
         diagnostics=more,
+        alarms=figures.alarms(run),
         environments=figures.environments(run),
         rejections=figures.rejections(run),
         times=figures.time_by_stage(run),

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 import pytest
 from example_run import build, episode
 
+from codegym_jax.metrics import MetricsWriter
 from codegym_jax.report.page import write_report
 
 SECTIONS = ["success", "learning", "environments", "synthesis", "transcripts", "setup"]
@@ -241,3 +242,27 @@ def test_text_is_readable_in_light_and_dark(complete):
         assert contrast(color["bad"], color["bad-wash"]) >= 4.5
         for mark in ("before", "control", *(f"c{index}" for index in range(1, 9))):
             assert contrast(color[mark], color["paper"]) >= 3, mark
+
+
+def test_alarms_stand_above_the_curves(tmp_path, complete):
+    assert "alarms" not in classes(read(complete))
+    folder = build(tmp_path / "run", stages=("sft", "train"))
+    with MetricsWriter(folder / "metrics.jsonl") as metrics:
+        metrics.write("train", 61, {"mismatch_kl": 1.0})  # the mean of the last 5 steps is a fifth of it
+    text = read(folder)
+    page = assert_stands_alone(text)
+    assert "alarms" in classes(text)
+    assert "Sampler mismatch train, step 61" in page.text
+    assert "The KL from sampler to learner is 0.2 nats a token. The learner scores" in page.text
+
+
+def test_charts_show_what_was_measured_and_was_not_always_zero(complete):
+    text = read(complete)
+    for title in ("Pass@k", "Groups with a signal", "Sampled tokens per second", "Seconds per step"):
+        assert f"<b>{title}</b>" in text, title
+    for title in ("Staleness", "KL, learner to start", "Value loss"):
+        assert f"<b>{title}</b>" not in text, title
+
+
+def classes(text):
+    return {name for tag, key, value in Page(text).attributes if key == "class" for name in value.split()}
