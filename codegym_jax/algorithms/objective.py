@@ -108,7 +108,7 @@ class Objective:
             return jnp.ones_like(batch.weight_BT), {}
         old_logp_BT = _needed(batch.old_logp_BT, "old_logp_BT", "an importance weighting")
         log_ratio_BT = token_log_ratio(old_logp_BT, batch.sampler_logp_BT, batch.is_policy_BT)
-        weight_BT = jax.lax.stop_gradient(self.weighting(log_ratio_BT, self.importance_cap))
+        weight_BT = self.weighting(log_ratio_BT, self.importance_cap)
         return weight_BT, {
             "importance_weight": mean(weight_BT),
             "importance_dropped": mean(weight_BT == 0.0),
