@@ -1,6 +1,5 @@
 """This project's engine: decoding and the supervised update; `codegym_agentic` plays episodes with it."""
 
-import functools
 from functools import cached_property
 from time import perf_counter
 from typing import Any
@@ -14,17 +13,18 @@ from benchmarks.engines import workload
 from benchmarks.engines.jax_side import Compiled, versions
 from benchmarks.engines.worker import Job, serve
 from benchmarks.engines.workload import Decode, TrainStep
-from codegym_jax.algorithms.log_probs import make_log_prob_fn
+from codegym_jax.algorithms.log_probs import Scores, token_scores
 from codegym_jax.models import sharding
 from codegym_jax.models.compute import Compute
 from codegym_jax.models.transformer import Transformer
 from codegym_jax.models.weights import open_weights
-from codegym_jax.records import TrainBatch
+from codegym_jax.records import Update
 from codegym_jax.rollout.generate import Sampler
+from codegym_jax.rollout.packing import Lesson, pack
 from codegym_jax.rollout.token_sampler import episode_key
 from codegym_jax.trainer.optimizer import make_adamw
 from codegym_jax.trainer.state import TrainState, init_state
-from codegym_jax.trainer.step import make_sft_step
+from codegym_jax.trainer.update import make_sft_update
 
 
 class Loaded:
@@ -91,11 +91,16 @@ class Loaded:
             init_state(self.params, self.optimizer),
         )
 
-    def log_prob_fn(self) -> Any:
-        """Parameters and tokens to log-probabilities of the tokens."""
-        return make_log_prob_fn(
-            functools.partial(self.apply, method="hidden"), functools.partial(self.apply, method="head")
-        )
+    def scores(self, params: Any, frozen: Any, tokens_BT: Any, segment_BT: Any) -> Scores:
+        """What the policy says about packed rows."""
+        del frozen
+        hidden_BTD = self.apply(params, tokens_BT, segment_BT, method="hidden")
+        return token_scores(hidden_BTD, self.apply(params, method="head"), tokens_BT, chunk_tokens=32)
+
+    def placed(self, update: Update) -> Update:
+        """The update with its rows on the device."""
+        rows = sharding.place(self.mesh, None, "rows")
+        return update._replace(batches=jax.device_put(update.batches, rows))
 
     def apply(self, params: Any, *arguments: Any, method: str) -> Any:
         """A method of the model."""
@@ -143,16 +148,21 @@ class _TrainStep(Loaded):
         self.work = job.workload
         self.state = self.first_state()
         del self.params  # the first update takes them
-        self.step = make_sft_step(self.log_prob_fn(), self.optimizer)
+        self.step = make_sft_update(self.scores, self.optimizer)
 
     def round(self, number: int) -> dict[str, Any]:
-        tokens_BT = self.work.batch(self.vocabulary, number)
-        mask_BT = np.ones(tokens_BT.shape, np.float32)
-        mask_BT[:, 0] = 0.0
-        zeros_BT = np.zeros(tokens_BT.shape, np.float32)
-        batch = TrainBatch(tokens_BT, mask_BT, zeros_BT, zeros_BT)
+        rows = self.work.batch(self.vocabulary, number)
+        nothing, all_of_it = np.zeros(self.work.tokens, np.float32), np.ones(self.work.tokens, bool)
+        (update,) = pack(
+            [Lesson(token_ids, all_of_it, None, nothing) for token_ids in rows],
+            episodes_per_update=len(rows),
+            rows_per_batch=len(rows),
+            row_tokens=self.work.tokens,
+            mean="token",
+            rng=np.random.default_rng(0),
+        )
         start_s = perf_counter()
-        self.state, metrics = self.step(self.state, [batch], float(mask_BT.sum()))
+        self.state, metrics = self.step(self.state, (), self.placed(update))
         jax.block_until_ready(self.state)
         return {
             "total": perf_counter() - start_s,

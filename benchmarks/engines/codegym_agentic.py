@@ -15,12 +15,13 @@ from benchmarks.engines.spent import Spent
 from benchmarks.engines.worker import Job, serve
 from benchmarks.engines.workload import CLIP, MultiTurn, RlStep
 from codegym_jax.algorithms.advantages import group_relative
-from codegym_jax.algorithms.losses import clipped_ratio_loss
+from codegym_jax.algorithms.objective import Objective
+from codegym_jax.algorithms.surrogates import Clip, clipped_ratio
 from codegym_jax.models import sharding
-from codegym_jax.records import Episode, StopReason
-from codegym_jax.rollout.collate import collate
+from codegym_jax.records import Update
+from codegym_jax.rollout.packing import Lesson, pack
 from codegym_jax.rollout.token_sampler import episode_key
-from codegym_jax.trainer.step import make_policy_gradient_step
+from codegym_jax.trainer.update import make_policy_update
 
 
 @dataclass(slots=True)
@@ -49,6 +50,15 @@ class _Played:
     def message_ids(self) -> list[int]:
         """The policy's tokens."""
         return [token for token, own in zip(self.ids, self.own, strict=True) if own]
+
+    def lesson(self, advantage: float) -> Lesson:
+        """The episode as a loss sees it."""
+        return Lesson(
+            token_ids=np.asarray(self.ids, np.int32),
+            is_policy=np.asarray(self.own, bool),
+            sampler_logp=np.asarray(self.logp, np.float32),
+            advantage=np.full(len(self.ids), advantage, np.float32),
+        )
 
 
 class _Playing(Loaded):
@@ -129,8 +139,8 @@ class _RlStep(_Playing):
         self.state = self.first_state()
         del self.params  # the first update takes them
         self.advantages = jax.jit(partial(group_relative, normalize=True))
-        loss = partial(clipped_ratio_loss, clip_low=CLIP, clip_high=CLIP)
-        self.update = make_policy_gradient_step(self.log_prob_fn(), loss, self.optimizer)
+        objective = Objective(surrogate=clipped_ratio, clip=Clip(CLIP, CLIP))
+        self.update = make_policy_update(self.scores, objective, self.optimizer)
 
     def round(self, number: int) -> dict[str, Any]:
         gains = self._gains()
@@ -139,8 +149,7 @@ class _RlStep(_Playing):
         rewards = [self.work.reward(episode.message_ids, self.vocabulary) for episode in played]
         for update in self._updates(played, rewards):
             with spent.on("update"):
-                batches = jax.device_put(list(update.batches), sharding.place(self.mesh, "rows"))
-                self.state, _ = self.update(self.state, batches, float(update.policy_token_count))
+                self.state, _ = self.update(self.state, (), self.placed(update))
                 jax.block_until_ready(self.state)
         total_s = perf_counter() - start_s
         return {
@@ -153,15 +162,18 @@ class _RlStep(_Playing):
             "moved": bool((self._gains() != gains).any()),
         }
 
-    def _updates(self, played: Sequence[_Played], rewards: Sequence[float]) -> Any:
+    def _updates(self, played: Sequence[_Played], rewards: Sequence[float]) -> list[Update]:
         rewards_PG = jnp.asarray(rewards, jnp.float32).reshape(self.work.tasks, self.work.attempts)
         advantages_PG = self.advantages(rewards_PG, jnp.ones(rewards_PG.shape, bool))
-        return collate(
-            [_episode(episode, reward) for episode, reward in zip(played, rewards, strict=True)],
-            np.asarray(advantages_PG).ravel(),
-            rows_per_update=self.work.episodes,
+        return pack(
+            [
+                episode.lesson(advantage)
+                for episode, advantage in zip(played, np.asarray(advantages_PG).ravel(), strict=True)
+            ],
+            episodes_per_update=self.work.episodes,
             rows_per_batch=self.work.tasks_per_batch * self.work.attempts,
-            width_multiple=self.work.length,
+            row_tokens=self.work.length,
+            mean="token",
             rng=np.random.default_rng(0),
         )
 
@@ -176,22 +188,6 @@ class _RlStep(_Playing):
     def _gains(self) -> np.ndarray:
         """Parameters that only a gradient moves: no decay does."""
         return np.asarray(self.state.params["norm"]["scale"])
-
-
-def _episode(played: _Played, reward: float) -> Episode:
-    logp = np.asarray(played.logp, np.float32)
-    return Episode(
-        task_id=str(played.task),
-        attempt=0,
-        policy_version=0,
-        token_ids=np.asarray(played.ids, np.int32),
-        is_policy=np.asarray(played.own, bool),
-        sampler_logp=logp,
-        policy_logp=logp,
-        turns=(),
-        reward=reward,
-        stop_reason=StopReason.MAX_TURNS,
-    )
 
 
 if __name__ == "__main__":
