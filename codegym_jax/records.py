@@ -217,6 +217,11 @@ class Update(NamedTuple):
     """Policy tokens in all of them."""
     episode_count: int
 
+    @property
+    def positions(self) -> int:
+        """Of the batches that count, padding included."""
+        return self.batch_count * self.batches.tokens_BT.shape[-2] * self.batches.tokens_BT.shape[-1]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejection:

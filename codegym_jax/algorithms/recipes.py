@@ -37,7 +37,7 @@ class Algorithm:
     episode without a reward teaches, too."""
 
 
-RECIPES: dict[str, Algorithm] = {
+ALGORITHMS: dict[str, Algorithm] = {
     # Shao et al. 2024, https://arxiv.org/abs/2402.03300. With the mean over tokens, as in most
     # implementations; its equation 3 has the mean over episodes.
     "grpo": Algorithm(

@@ -7,8 +7,11 @@ from codegym_jax.config.errors import at_least, require
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SftConfig:
-    """The warm start: supervised learning on oracle episodes, policy tokens only."""
+    """The warm start: supervised learning on demonstrations, policy tokens only."""
 
+    # "oracle"; or a path: of a run folder or a file of its episodes (those that earned the reward), or of
+    # `messages` rows (.jsonl, .parquet), which are taken whole
+    source: str = "oracle"
     demonstrations_per_environment: int = 16
     max_demonstration_calls: int = 8  # longer tasks are left to reinforcement learning
     steps: int = 300
@@ -102,6 +105,9 @@ class AlgorithmConfig:
         )
         dead = self.kl != "none" and self.kl_coefficient == 0
         require(not dead, "algorithm.kl_coefficient", self.kl_coefficient, f"positive with kl {self.kl!r}")
+        flat = self.kl == "k1" and not self.kl_in_reward
+        told = "k2 or k3 in the loss, where k1 has no gradient on average"
+        require(not flat, "algorithm.kl", self.kl, told)
         buffer = self.overlong_buffer
         require(0 < buffer <= 1, "algorithm.overlong_buffer", buffer, "above 0 and at most 1")
 

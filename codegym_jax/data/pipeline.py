@@ -19,7 +19,6 @@ from codegym_jax.records import Task
 
 Element = TypeVar("Element")
 
-_POOL_BATCHES = 8
 _UNIT = 2.0**-64
 
 
@@ -135,11 +134,10 @@ def identity_of(tasks: Sequence[Task]) -> str:
 def demonstration_iterator(
     demonstrations: Sequence[Demonstration], *, seed: int, rows: int
 ) -> Stream[list[Demonstration]]:
-    """Batches of demonstrations of similar length, so that little is padding.
+    """Batches of demonstrations.
 
-    Law: the stream is a chain of epochs, each a fresh shuffle of all demonstrations. It is cut into pools of
-    8 batches; a pool is sorted by length and cut into its batches, which come in random order. So every
-    demonstration comes once an epoch, displaced by at most a pool, and every batch has `rows` of them.
+    Law: the stream is a chain of epochs, each a fresh shuffle of all demonstrations, cut into batches of
+    `rows`. A batch may straddle two epochs.
 
     Args:
       demonstrations: at least one; kept in memory.
@@ -151,26 +149,15 @@ def demonstration_iterator(
     """
     _require_some(demonstrations, "demonstrations")
     _require_positive("rows", rows)
-    count, pool_rows = len(demonstrations), _POOL_BATCHES * rows
+    count = len(demonstrations)
 
-    @lru_cache(maxsize=2)
+    @lru_cache(maxsize=2)  # a batch sees at most the end of one epoch and the start of the next
     def epoch_order(epoch: int) -> list[int]:
         return sorted(range(count), key=lambda index: (stable_hash(seed, "row", epoch, index), index))
 
-    @lru_cache(maxsize=2)
-    def pool_batches(pool: int) -> list[list[int]]:
-        drawn = []
-        for position in range(pool * pool_rows, (pool + 1) * pool_rows):
-            epoch, place = divmod(position, count)
-            drawn.append(epoch_order(epoch)[place])
-        drawn.sort(key=lambda index: (len(demonstrations[index].token_ids), index))
-        batches = [drawn[start : start + rows] for start in range(0, pool_rows, rows)]
-        order = sorted(range(_POOL_BATCHES), key=lambda batch: stable_hash(seed, "batch", pool, batch))
-        return [batches[batch] for batch in order]
-
     def batch_at(step: int) -> list[Demonstration]:
-        pool, batch = divmod(step, _POOL_BATCHES)
-        return [demonstrations[index] for index in pool_batches(pool)[batch]]
+        places = (divmod(position, count) for position in range(step * rows, (step + 1) * rows))
+        return [demonstrations[epoch_order(epoch)[place]] for epoch, place in places]
 
     ids = stable_hash(*(_row_hash(row) for row in demonstrations))
     return Stream(batch_at, _identity(kind="demonstrations", ids=f"{ids:016x}", seed=seed, rows=rows))

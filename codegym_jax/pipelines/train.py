@@ -1,28 +1,38 @@
 """Reinforcement learning: sample a group of episodes per task, compare them, update. One visible loop."""
 
-from collections import Counter
+import contextlib
+import dataclasses
+import pathlib
 from collections.abc import Sequence
-from time import monotonic
-from typing import Any, cast, get_args
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from codegym_jax.algorithms.presets import ALGORITHMS, Algorithm
-from codegym_jax.config import AlgorithmConfig, ConfigError
-from codegym_jax.data.pipeline import TaskDraw, task_iterator
+from codegym_jax.data.curriculum import Curriculum
 from codegym_jax.data.splits import TRAIN
-from codegym_jax.data.stable_hash import stable_hash
-from codegym_jax.metrics import MetricsWriter
+from codegym_jax.metrics import AlarmBell, read_metrics
+from codegym_jax.models.peak import peak_of
 from codegym_jax.pipelines.console import bar, say
-from codegym_jax.pipelines.workbench import WIDTH_MULTIPLE, Workbench
-from codegym_jax.records import Episode, Task
-from codegym_jax.rollout.agent import EpisodeRequest
-from codegym_jax.rollout.collate import Mean, collate
+from codegym_jax.pipelines.episode_source import EpisodeSource, SampledEpisodes, own_copy
+from codegym_jax.pipelines.learner import Learned, Learner
+from codegym_jax.pipelines.recorded import RecordedEpisodes, find_record, record_steps
+from codegym_jax.pipelines.rollouts import StepEpisodes, StepPlayer, StepRules
+from codegym_jax.pipelines.step_metrics import (
+    Speedometer,
+    average,
+    summarize,
+    summarize_groups,
+    worst_tools_line,
+)
+from codegym_jax.pipelines.stopwatch import Stopwatch
+from codegym_jax.pipelines.workbench import Workbench
+from codegym_jax.records import Episode
+from codegym_jax.rollout.episode_log import read_episodes, step_name, step_path
+from codegym_jax.rollout.groups import group_rewards
 from codegym_jax.trainer.checkpoint import Checkpointer
-from codegym_jax.trainer.optimizer import make_adamw
-from codegym_jax.trainer.step import make_policy_gradient_step
+from codegym_jax.trainer.optimizer import learning_rate_schedule
+from codegym_jax.trainer.state import params_hash
 
 STAGE = "train"
 
@@ -31,173 +41,201 @@ class TooManyHostFailures(RuntimeError):
     """The share of invalid attempts in a step passed `train.max_invalid_fraction`."""
 
 
-def run_train(bench: Workbench, start: Any) -> Any:
+def run_train(bench: Workbench, start: Any, *, record: pathlib.Path | None = None) -> Any:
     """Improves the policy by RL on the training tasks, from the last checkpoint if there is one.
 
     Args:
       bench: the run.
       start: the warm-started parameters; donated to the first update.
+      record: a run or folder whose recorded episodes are learned from; None: episodes are sampled.
 
     Returns:
-      The trained parameters.
+      The trained parameters, of the model.
     """
-    config, rollout = bench.config.train, bench.config.rollout
-    settings = bench.config.algorithm
-    algorithm, mean = find_algorithm(settings.name), find_mean(settings.mean or "token")
-    optimizer = make_adamw(
-        config.learning_rate,
-        warmup_steps=config.warmup_steps,
-        weight_decay=config.weight_decay,
-        b1=config.adam_b1,
-        b2=config.adam_b2,
-        max_grad_norm=config.max_grad_norm,
-    )
-    update = make_policy_gradient_step(bench.log_prob_fn, _loss(algorithm, settings), optimizer)
-    advantages = jax.jit(algorithm.advantages)
-    tasks = bench.tasks(TRAIN)
-    stream = task_iterator(tasks, seed=bench.config.seed, tasks_per_step=rollout.tasks_per_step)
-    state = bench.init_state(start, optimizer)
+    config = bench.config.train
+    learner = Learner(bench, start)
     checkpoints = Checkpointer(bench.folder / "checkpoints" / STAGE)
-    restored = checkpoints.restore(state)
-    cursor, first = None, 0
+    restored = checkpoints.restore(learner.state)
+    position: dict[str, Any] = {"train_step": 0, "metrics_cursor": None}
     if restored is not None:
-        state, extra = restored
-        stream.set_state(extra["stream"])
-        cursor, first = extra["metrics_cursor"], extra["train_step"]
+        learner.state, position = restored
+    first = position["train_step"]
     if first >= config.steps:
-        return state.params
+        return learner.policy()
 
-    P, G = rollout.tasks_per_step, rollout.attempts_per_task
-    say(f"{STAGE}: {len(tasks)} tasks, {P} x {G} episodes a step, steps {first + 1} to {config.steps}")
     with (
-        MetricsWriter(bench.folder / "metrics.jsonl", cursor=cursor) as metrics,
+        contextlib.closing(open_source(bench, record)) as source,
+        bench.metrics(position["metrics_cursor"]) as metrics,
+        Stopwatch("rollout", "score", "update", "checkpoint") as watch,
         bar(STAGE, config.steps, first) as progress,
     ):
+        if restored is not None:
+            source.set_state(position["source"])
+        say(_opening_line(bench, first))
+        diary = Diary(bench)
 
         def save(step: int) -> None:
-            position = {"stream": stream.get_state(), "metrics_cursor": metrics.cursor, "train_step": step}
-            checkpoints.save(step, state, position | bench.fingerprint)
+            here = {"source": source.get_state(), "metrics_cursor": metrics.cursor, "train_step": step}
+            checkpoints.save(step, learner.state, here | bench.fingerprint)
 
         if restored is None:
             save(0)
         for step in range(first + 1, config.steps + 1):
-            start_s = monotonic()
-            episodes = bench.play(
-                state.params,
-                attempts(bench, tasks, next(stream), G),
-                temperature=rollout.temperature,
-                policy_version=int(state.step),
-            )
-            bench.save_episodes(f"{STAGE}/step_{step:06d}", episodes)
-            rollout_s = monotonic() - start_s
-            rewards_PG, valid_PG = groups(episodes, G)
-            _refuse_broken_host(step, float(1.0 - valid_PG.mean()), config.max_invalid_fraction)
-            updates = collate(
-                episodes,
-                np.asarray(advantages(jnp.asarray(rewards_PG), jnp.asarray(valid_PG))).ravel(),
-                rows_per_update=config.episodes_per_update,
-                rows_per_batch=config.rows_per_batch,
-                width_multiple=WIDTH_MULTIPLE,
-                rng=np.random.default_rng(stable_hash(bench.config.seed, "collate", step)),
-                mean=mean,
-            )
-            measured = []
-            for batch in updates:
-                state, of_update = update(state, bench.place(batch.batches), float(batch.policy_token_count))
-                measured.append(of_update)
-            values = summarize(episodes) | average(jax.device_get(measured))
-            values |= {
-                "used_episodes": sum(batch.episode_count for batch in updates),
-                "rollout_s": rollout_s,
-                "update_s": monotonic() - start_s - rollout_s,
-            }
-            metrics.write(STAGE, step, values)
+            version = int(learner.state.step)
+            with watch.time("rollout"):
+                given = source.next(step, learner.policy(), version)
+            _refuse_broken_host(step, given.played, config.max_invalid_fraction)
+            with watch.time("score"):
+                judged = learner.judge(given.episodes)
+            with watch.time("update"):
+                learned = learner.learn(step, given.episodes, judged)
+                values = diary.values(given, learned, version)
+            values |= diary.speed(given, learned, watch.lap(), rated=learner.scorings)
+            diary.tell(step, given, metrics.write(STAGE, step, values))
             progress.advance()
-            say(_line(step, config.steps, values))
             if step % config.checkpoint_every == 0 or step == config.steps:
-                save(step)
-    return state.params
+                with watch.time("checkpoint"):
+                    save(step)
+    return learner.policy()
 
 
-def find_algorithm(name: str) -> Algorithm:
-    """The algorithm called `name`.
+def save_rollouts(bench: Workbench, params: Any, folder: pathlib.Path) -> None:
+    """Plays the episodes of all steps with one policy and learns nothing; resumes.
+
+    Args:
+      bench: the run.
+      params: of the model.
+      folder: of the record, for `run_train` of this run or another.
+    """
+    steps = bench.config.train.steps
+    source = SampledEpisodes(
+        _player(bench),
+        prepare=bench.sampling_params,
+        save=lambda step, played: bench.write_episodes(step_path(folder, step), played),
+        load=lambda step: list(read_episodes(step_path(folder, step))),
+        overlap=False,
+        last_step=steps,
+    )
+    belongs_to = {
+        "policy": params_hash(params),
+        "rules": dataclasses.asdict(_rules(bench)),
+        **bench.fingerprint,
+    }
+    with contextlib.closing(source), bar("rollouts", steps) as progress:
+        for step, given in record_steps(source, params, steps=steps, folder=folder, belongs_to=belongs_to):
+            rewards = [episode.reward for episode in given.played if episode.valid]
+            mean = sum(rewards) / max(len(rewards), 1)
+            say(f"rollouts {step:4d}/{steps}  reward {mean:.3f}  {given.sampling_s:.1f}s")
+            progress.advance()
+
+
+def open_source(bench: Workbench, record: pathlib.Path | None) -> EpisodeSource:
+    """Where the steps' episodes come from: sampled, or read from a record.
 
     Raises:
-      ConfigError: when there is none.
+      ConfigError: when the record lacks a step.
     """
-    if name not in ALGORITHMS:
-        raise ConfigError(f"algorithm.name must be one of {', '.join(ALGORITHMS)}, got {name!r}")
-    return ALGORITHMS[name]
+    steps = bench.config.train.steps
+
+    def save(step: int, played: Sequence[Episode]) -> None:
+        bench.save_episodes(f"{STAGE}/{step_name(step)}", played)
+
+    if record is not None:
+        return RecordedEpisodes(find_record(record), _rules(bench), save=save, last_step=steps)
+    ahead = bench.config.train.max_off_policy_steps > 0
+    return SampledEpisodes(
+        _player(bench),
+        prepare=(lambda params: own_copy(bench.sampling_params(params))) if ahead else bench.sampling_params,
+        save=save,
+        load=lambda step: list(read_episodes(step_path(bench.folder / "episodes" / STAGE, step))),
+        overlap=ahead,
+        last_step=steps,
+    )
 
 
-def find_mean(name: str) -> Mean:
-    """The aggregation called `name`.
+class Diary:
+    """What a step was like: as metrics, as lines for people, and as alarms."""
 
-    Raises:
-      ConfigError: when there is none.
-    """
-    known = get_args(Mean)
-    if name not in known:
-        raise ConfigError(f"algorithm.mean must be one of {', '.join(known)}, got {name!r}")
-    return cast(Mean, name)
-
-
-def attempts(
-    bench: Workbench, tasks: Sequence[Task], draws: Sequence[TaskDraw], count: int
-) -> list[EpisodeRequest]:
-    """`count` attempts at each drawn task; a task's later visits continue its numbering."""
-    return [
-        EpisodeRequest(spec=bench.spec_of(task), task=task, attempt=draw.visit * count + g)
-        for draw in draws
-        for task in (tasks[draw.task_index],)
-        for g in range(count)
-    ]
-
-
-def groups(episodes: Sequence[Episode], attempt_count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rewards and validity as [P, G], from episodes in the order of their requests."""
-    rewards_PG = np.array([episode.reward for episode in episodes], np.float32).reshape(-1, attempt_count)
-    valid_PG = np.array([episode.valid for episode in episodes], bool).reshape(-1, attempt_count)
-    return rewards_PG, valid_PG
-
-
-def summarize(episodes: Sequence[Episode]) -> dict[str, float]:
-    """What a step's episodes were like, as metrics; rewards over the valid ones."""
-    rewards = [episode.reward for episode in episodes if episode.valid]
-    calls = sum(len(episode.turns) for episode in episodes)
-    errors = Counter(turn.error.value for episode in episodes for turn in episode.turns if turn.error)
-    stops = Counter(episode.stop_reason.value for episode in episodes)
-    return {
-        "reward": sum(rewards) / max(len(rewards), 1),
-        "valid_fraction": len(rewards) / len(episodes),
-        "calls_per_episode": calls / len(episodes),
-        "tokens_per_episode": sum(len(episode.token_ids) for episode in episodes) / len(episodes),
-        "policy_tokens": int(sum(episode.is_policy.sum() for episode in episodes)),
-        **{f"stop/{reason}": count / len(episodes) for reason, count in sorted(stops.items())},
-        **{f"call_error/{kind}": count / max(calls, 1) for kind, count in sorted(errors.items())},
-    }
-
-
-def average(updates: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Metrics of a step's updates: their mean, or the largest of those named `*_max`."""
-    if not updates:
-        return {}
-    return {
-        name: float((np.max if name.endswith("_max") else np.mean)([values[name] for values in updates]))
-        for name in updates[0]
-    }
-
-
-def _loss(algorithm: Algorithm, config: AlgorithmConfig):
-    def loss(*arrays: jax.Array, denominator: jax.Array):
-        return algorithm.loss(
-            *arrays, denominator=denominator, clip_low=config.clip_low, clip_high=config.clip_high
+    def __init__(self, bench: Workbench) -> None:
+        config = bench.config
+        self._config, self._bell = config, AlarmBell(read_metrics(bench.folder / "metrics.jsonl"))
+        self._agent = bench.agent
+        self._learning_rate = learning_rate_schedule(
+            config.train.learning_rate, warmup_steps=config.train.warmup_steps
+        )
+        self._speedometer = Speedometer(
+            shape=bench.model.config,
+            vocabulary=bench.model.vocabulary_size,
+            peak=peak_of(jax.devices(), config.policy.compute_dtype),
         )
 
-    return loss
+    def values(self, given: StepEpisodes, learned: Learned, version: int) -> dict[str, float]:
+        """The metrics that do not depend on the clock. Waits for the updates."""
+        measured = jax.device_get(learned.metrics)
+        return {
+            **summarize(given.played, policy_version=version),
+            **summarize_groups(*group_rewards(given.played, self._config.rollout.attempts_per_task)),
+            **average(measured),
+            **learned.shares,
+            "refilled_attempts": float(given.refilled),
+            "used_episodes": float(len(learned.lengths)),
+            "learning_rate": float(jnp.asarray(self._learning_rate(version + len(measured) - 1))),
+        }
+
+    def speed(
+        self, given: StepEpisodes, learned: Learned, lap: dict[str, float], *, rated: int
+    ) -> dict[str, float]:
+        """The metrics of the clock."""
+        speed = self._speedometer.measure(
+            given.played,
+            learned.lengths,
+            sampling_s=given.sampling_s,
+            score_s=lap["score_s"],
+            update_s=lap["update_s"],
+            step_s=lap["step_s"],
+            scorings=rated,
+        )
+        return lap | speed | {"sampling_s": given.sampling_s}
+
+    def tell(self, step: int, given: StepEpisodes, row: dict[str, Any]) -> None:
+        """Prints a line, and what is alarming."""
+        say(_line(step, self._config.train.steps, row))
+        for alarm in self._bell.add(row):
+            say(f"  ! {alarm.text}")
+            if alarm.name == "failing_calls":
+                say(f"    {worst_tools_line(given.played)}")
 
 
-def _refuse_broken_host(step: int, invalid: float, limit: float) -> None:
+def _rules(bench: Workbench) -> StepRules:
+    rollout, curriculum = bench.config.rollout, bench.config.curriculum
+    return StepRules(
+        tasks_per_step=rollout.tasks_per_step,
+        attempts_per_task=rollout.attempts_per_task,
+        dynamic_sampling=curriculum.dynamic_sampling,
+        max_draws=curriculum.max_draws,
+    )
+
+
+def _player(bench: Workbench) -> StepPlayer:
+    rollout, settings = bench.config.rollout, bench.config.curriculum
+    curriculum = Curriculum(
+        bench.tasks(TRAIN),
+        seed=bench.config.seed,
+        tasks_per_step=rollout.tasks_per_step,
+        attempts_per_task=rollout.attempts_per_task,
+        order=settings.order,
+        easy_first_steps=settings.easy_first_steps,
+        prefer_learnable=settings.prefer_learnable,
+    )
+
+    def play(params: Any, requests: Sequence[Any], version: int) -> list[Episode]:
+        return bench.play_prepared(params, requests, temperature=rollout.temperature, policy_version=version)
+
+    return StepPlayer(curriculum, bench.spec_of, play, _rules(bench))
+
+
+def _refuse_broken_host(step: int, played: Sequence[Episode], limit: float) -> None:
+    invalid = sum(not episode.valid for episode in played) / len(played)
     if invalid > limit:
         raise TooManyHostFailures(
             f"step {step}: the host failed in {invalid:.0%} of the episodes,"
@@ -205,9 +243,17 @@ def _refuse_broken_host(step: int, invalid: float, limit: float) -> None:
         )
 
 
-def _line(step: int, steps: int, values: dict[str, float]) -> str:
+def _opening_line(bench: Workbench, first: int) -> str:
+    config, rollout = bench.config, bench.config.rollout
     return (
-        f"{STAGE} {step:4d}/{steps}  reward {values['reward']:.3f}  calls {values['calls_per_episode']:.1f}"
-        f"  entropy {values.get('entropy', 0.0):.3f}  used {values['used_episodes']}"
-        f"  {values['rollout_s']:.1f}s + {values['update_s']:.1f}s"
+        f"{STAGE}: {config.algorithm.name} on {len(bench.tasks(TRAIN))} tasks, {rollout.tasks_per_step} x"
+        f" {rollout.attempts_per_task} episodes a step, steps {first + 1} to {config.train.steps}"
+    )
+
+
+def _line(step: int, steps: int, row: dict[str, Any]) -> str:
+    return (
+        f"{STAGE} {step:4d}/{steps}  reward {row['reward']:.3f}  calls {row['calls_per_episode']:.1f}"
+        f"  entropy {row.get('entropy') or 0.0:.3f}  used {row['used_episodes']}"
+        f"  {row['rollout_s']:.1f}s + {row['score_s'] + row['update_s']:.1f}s"
     )

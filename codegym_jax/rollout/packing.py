@@ -10,10 +10,10 @@ share rows changes no result: a token sees its own lesson alone, and weighs what
 """
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 
 from codegym_jax.records import PackedBatch, Update
 
@@ -31,6 +31,19 @@ class Lesson(NamedTuple):
     """None where nothing was sampled."""
     advantage: Float[np.ndarray, " T"]
     """Of each token; what it holds off the policy's tokens is ignored."""
+    old_logp: Float[np.ndarray, " T"] | None = None
+    """These four as in `PackedBatch`. All lessons of an update have a field, or none has."""
+    reference_logp: Float[np.ndarray, " T"] | None = None
+    old_value: Float[np.ndarray, " T"] | None = None
+    returns: Float[np.ndarray, " T"] | None = None
+
+
+class Place(NamedTuple):
+    """Where a lesson lies in an update."""
+
+    batch: int
+    row: int
+    columns: slice
 
 
 def pack(
@@ -85,7 +98,26 @@ def pack(
     update_count = max(1, round(len(lessons) / episodes_per_update))
     order = rng.permutation(len(lessons))
     shares = ([lessons[index] for index in share] for share in np.array_split(order, update_count))
-    return [_update(share, rows_per_batch, row_tokens, mean, fixed_tokens) for share in shares]
+    return [_update(share, rows_per_batch, row_tokens, mean, fixed_tokens)[0] for share in shares]
+
+
+def pack_in_order(
+    lessons: Sequence[Lesson], *, rows_per_batch: int, row_tokens: int
+) -> tuple[Update, list[Place]]:
+    """All lessons as one update, to be scored and not learned, and where each of them lies.
+
+    Raises:
+      ValueError: as `pack`, and when there are no lessons.
+    """
+    _require_packable(lessons, row_tokens)
+    if not lessons:
+        raise ValueError("there are no lessons to pack")
+    return _update(list(lessons), rows_per_batch, row_tokens, "token", 0)
+
+
+def unpack(values_NBT: Shaped[np.ndarray, "N B T"], places: Sequence[Place]) -> list[np.ndarray]:
+    """The values of each lesson, from those of the update that it lies in."""
+    return [values_NBT[place] for place in places]
 
 
 def first_fit_decreasing(lengths: Sequence[int], capacity: int) -> list[list[int]]:
@@ -119,20 +151,22 @@ def _require_packable(lessons: Sequence[Lesson], row_tokens: int) -> None:
 
 def _update(
     lessons: list[Lesson], rows_per_batch: int, row_tokens: int, mean: Mean, fixed_tokens: int
-) -> Update:
+) -> tuple[Update, list[Place]]:
     counts = [int(lesson.is_policy[1:].sum()) for lesson in lessons]
     weights = _weights(counts, mean, fixed_tokens)
     rows = first_fit_decreasing([len(lesson.token_ids) for lesson in lessons], row_tokens)
     batch_count = -(-len(rows) // rows_per_batch)
     stacked = 1 << (batch_count - 1).bit_length()
-    batches = _empty(stacked, rows_per_batch, row_tokens)
+    batches = _empty(lessons[0], stacked, rows_per_batch, row_tokens)
+    places: list[Any] = [None] * len(lessons)
     for row, members in enumerate(rows):
         start = 0
         for segment, index in enumerate(members, start=1):
-            place = (*divmod(row, rows_per_batch), slice(start, start + len(lessons[index].token_ids)))
-            _write(batches, place, segment, lessons[index], weights[index])
-            start += len(lessons[index].token_ids)
-    return Update(batches, batch_count, sum(counts), len(lessons))
+            end = start + len(lessons[index].token_ids)
+            places[index] = Place(*divmod(row, rows_per_batch), slice(start, end))
+            _write(batches, places[index], segment, lessons[index], weights[index])
+            start = end
+    return Update(batches, batch_count, sum(counts), len(lessons)), places
 
 
 def _weights(counts: list[int], mean: Mean, fixed_tokens: int) -> list[float]:
@@ -142,7 +176,12 @@ def _weights(counts: list[int], mean: Mean, fixed_tokens: int) -> list[float]:
     return [1 / (len(counts) * (count if mean == "episode" else fixed_tokens)) for count in counts]
 
 
-def _empty(*shape: int) -> PackedBatch:
+def _empty(lesson: Lesson, *shape: int) -> PackedBatch:
+    """Batches of padding, with the optional fields that the lesson has."""
+
+    def optional(values: np.ndarray | None) -> np.ndarray | None:
+        return None if values is None else np.zeros(shape, np.float32)
+
     return PackedBatch(
         tokens_BT=np.zeros(shape, np.int32),
         segment_BT=np.zeros(shape, np.int32),
@@ -150,19 +189,28 @@ def _empty(*shape: int) -> PackedBatch:
         weight_BT=np.zeros(shape, np.float32),
         sampler_logp_BT=np.zeros(shape, np.float32),
         advantage_BT=np.zeros(shape, np.float32),
+        old_logp_BT=optional(lesson.old_logp),
+        reference_logp_BT=optional(lesson.reference_logp),
+        old_value_BT=optional(lesson.old_value),
+        return_BT=optional(lesson.returns),
     )
 
 
-def _write(
-    batches: PackedBatch, place: tuple[int, int, slice], segment: int, lesson: Lesson, weight: float
-) -> None:
-    """Puts a lesson into a batch, a row, and its columns."""
+def _write(batches: PackedBatch, place: Place, segment: int, lesson: Lesson, weight: float) -> None:
+    """Puts a lesson into its place."""
     is_policy = np.array(lesson.is_policy, bool)
     is_policy[0] = False
     batches.tokens_BT[place] = lesson.token_ids
     batches.segment_BT[place] = segment
     batches.is_policy_BT[place] = is_policy
     batches.weight_BT[place] = np.where(is_policy, weight, 0.0)
-    batches.advantage_BT[place] = np.where(is_policy, lesson.advantage, 0.0)
-    if lesson.sampler_logp is not None:
-        batches.sampler_logp_BT[place] = np.where(is_policy, lesson.sampler_logp, 0.0)
+    for field_BT, values in (
+        (batches.advantage_BT, lesson.advantage),
+        (batches.sampler_logp_BT, lesson.sampler_logp),
+        (batches.old_logp_BT, lesson.old_logp),
+        (batches.reference_logp_BT, lesson.reference_logp),
+        (batches.old_value_BT, lesson.old_value),
+        (batches.return_BT, lesson.returns),
+    ):
+        if field_BT is not None and values is not None:
+            field_BT[place] = np.where(is_policy, values, 0.0)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from codegym_jax.algorithms.log_probs import Scores
-from codegym_jax.algorithms.recipes import RECIPES, make_objective
+from codegym_jax.algorithms.recipes import ALGORITHMS, make_objective
 from codegym_jax.records import PackedBatch
 from tests.algorithms.packed import (
     APART,
@@ -25,7 +25,7 @@ from tests.algorithms.packed import (
 def full_objective(name):
     """The algorithm with everything on that it knows."""
     return make_objective(
-        RECIPES[name],
+        ALGORITHMS[name],
         clip_low=0.2,
         clip_high=0.3,
         dual_clip=0.0 if name == "cispo" else 3.0,
@@ -47,7 +47,7 @@ def compiled(name):
     )
 
 
-@pytest.fixture(params=RECIPES)
+@pytest.fixture(params=ALGORITHMS)
 def name(request):
     return request.param
 
@@ -104,7 +104,7 @@ def test_learns_which_of_two_actions_is_rewarded(name):
     """From rewards to parameters: four attempts at one task, the two that chose action 1 succeeded."""
     actions = jnp.array([0, 1, 1, 0])
     rewards_PG = jnp.array([[0.0, 1.0, 1.0, 0.0]])
-    advantages_PG = RECIPES[name].advantages(rewards_PG, jnp.ones((1, 4), bool))
+    advantages_PG = ALGORITHMS[name].advantages(rewards_PG, jnp.ones((1, 4), bool))
     ones_BT = jnp.ones((4, 1))
     batch = PackedBatch(
         tokens_BT=actions[:, None],
@@ -114,7 +114,7 @@ def test_learns_which_of_two_actions_is_rewarded(name):
         sampler_logp_BT=jnp.log(0.5) * ones_BT,
         advantage_BT=advantages_PG.T,
     )
-    objective = make_objective(RECIPES[name], clip_low=0.2, clip_high=0.2)
+    objective = make_objective(ALGORITHMS[name], clip_low=0.2, clip_high=0.2)
 
     def loss(logits_V):
         logp_BT = jax.nn.log_softmax(logits_V)[actions][:, None]
@@ -127,12 +127,12 @@ def test_learns_which_of_two_actions_is_rewarded(name):
 
 
 def test_k1_in_the_loss_is_refused():
-    settings = partial(make_objective, RECIPES["grpo"], clip_low=0.2, clip_high=0.2)
+    settings = partial(make_objective, ALGORITHMS["grpo"], clip_low=0.2, clip_high=0.2)
     with pytest.raises(ValueError, match="kl 'k1' has no gradient in a loss"):
         settings(kl="k1", kl_coefficient=0.1)
 
 
 def test_only_a_critic_has_a_value_loss():
-    for name, recipe in RECIPES.items():
+    for name, recipe in ALGORITHMS.items():
         objective = make_objective(recipe, clip_low=0.2, clip_high=0.2, value_coefficient=0.5)
         assert (objective.value_coefficient > 0.0) == recipe.critic == (name == "ppo")

@@ -17,7 +17,6 @@ from codegym_jax.pipelines.sft import run_sft
 from codegym_jax.pipelines.train import run_train
 from codegym_jax.pipelines.workbench import Workbench, open_run
 from codegym_jax.records import Task
-from codegym_jax.rollout.episode_log import read_episodes
 from codegym_jax.trainer.state import params_hash
 
 
@@ -124,21 +123,3 @@ def test_evaluation_spreads_its_tasks_over_environments():
     chosen = spread(tasks, 6)
     assert chosen == spread(tasks[::-1], 6)
     assert sorted(task.env_id[3] for task in chosen) == ["A", "B", "B", "C", "C", "C"]
-
-
-def test_metrics_of_updates_are_averaged_except_maxima():
-    assert average([{"loss": 1.0, "ratio_max": 2.0}, {"loss": 3.0, "ratio_max": 5.0}]) == {
-        "loss": 2.0,
-        "ratio_max": 5.0,
-    }
-    assert average([]) == {}
-
-
-def test_groups_keep_the_order_of_requests(make_bench):
-    bench = make_bench("run")
-    run_evaluation(bench, run_sft(bench), "before", ["train"])
-    episodes = list(read_episodes(bench.folder / "episodes" / "eval_before" / "train_greedy.jsonl"))[:4]
-    rewards = [episode.reward for episode in episodes]
-    rewards_PG, valid_PG = groups(episodes, 2)
-    assert rewards_PG.tolist() == [rewards[:2], rewards[2:]]
-    assert valid_PG.all()

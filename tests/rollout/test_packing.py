@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codegym_jax.rollout.packing import Lesson, first_fit_decreasing, pack
+from codegym_jax.rollout.packing import Lesson, first_fit_decreasing, pack, pack_in_order, unpack
 
 SETTINGS = {"episodes_per_update": 8, "rows_per_batch": 2, "row_tokens": 16, "mean": "token"}
 
@@ -165,3 +165,29 @@ def test_what_cannot_be_packed_is_named():
         packed([lesson(0, 5, policy_from=5)])
     with pytest.raises(ValueError, match="fixed_tokens of at least 1, got 0"):
         packed([lesson(0, 5)], mean="fixed")
+
+
+@given(st.lists(st.integers(3, 16), min_size=1, max_size=20), st.integers(1, 4))
+def test_what_was_packed_in_order_is_found_again(lengths, rows_per_batch):
+    lessons = [lesson(number, length) for number, length in enumerate(lengths)]
+    update, places = pack_in_order(lessons, rows_per_batch=rows_per_batch, row_tokens=16)
+    found = unpack(np.asarray(update.batches.tokens_BT), places)
+    assert [ids.tolist() for ids in found] == [one.token_ids.tolist() for one in lessons]
+    assert update.episode_count == len(lessons)
+    assert update.positions == update.batch_count * rows_per_batch * 16
+
+
+def test_optional_fields_are_there_when_lessons_have_them():
+    """Off the policy's tokens they are 0, like all others."""
+    values = np.arange(4, dtype=np.float32)
+    one = lesson(0, 4)._replace(old_logp=values, returns=-values)
+    update, _ = pack_in_order([one], rows_per_batch=1, row_tokens=5)
+    batch = update.batches
+    assert batch.old_logp_BT[0, 0].tolist() == [0, 0, 2, 3, 0]
+    assert batch.return_BT[0, 0].tolist() == [0, 0, -2, -3, 0]
+    assert batch.reference_logp_BT is batch.old_value_BT is None
+
+
+def test_nothing_to_pack_in_order_is_refused():
+    with pytest.raises(ValueError, match="there are no lessons"):
+        pack_in_order([], rows_per_batch=1, row_tokens=5)
