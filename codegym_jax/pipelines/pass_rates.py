@@ -19,6 +19,7 @@ from codegym_jax import config as config_module
 from codegym_jax.config import ConfigError
 from codegym_jax.data.atomic import write_atomically
 from codegym_jax.pipelines.console import Bar, bar
+from codegym_jax.pipelines.stages import stage_params
 from codegym_jax.pipelines.workbench import Workbench
 from codegym_jax.records import EnvSpec, Episode, Task
 from codegym_jax.rollout.agent import EpisodeRequest
@@ -80,7 +81,7 @@ def pass_rates(
     if waiting:
         config = config_module.from_dict(json.loads((work / _POLICY / "config.json").read_text()))
         bench = Workbench(dataclasses.replace(config, seed=wanted["seed"]), work / _POLICY, cache)
-        params = bench.stage_params(stage)
+        params = stage_params(bench, stage)
         with bar("tasks attempted", len(tasks), len(tasks) - len(waiting)) as progress:
             for start in range(0, len(waiting), TASKS_AT_A_TIME):
                 some = waiting[start : start + TASKS_AT_A_TIME]

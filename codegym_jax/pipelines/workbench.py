@@ -44,16 +44,12 @@ from codegym_jax.rollout.agent import Agent, EpisodeRequest
 from codegym_jax.rollout.episode_log import write_episodes
 from codegym_jax.rollout.generate import Sampler
 from codegym_jax.rollout.transcript import transcripts
-from codegym_jax.trainer.checkpoint import Checkpointer
-from codegym_jax.trainer.optimizer import make_adamw
 from codegym_jax.trainer.state import TrainState, init_state
 
 Batches = TypeVar("Batches")
 
 WIDTH_MULTIPLE = 32
 """Batch widths are multiples of this many tokens, which bounds the number of compiled shapes."""
-START = "start"
-"""The stage before any learning: random or pretrained parameters."""
 
 
 def open_run(config: RunConfig, folder: pathlib.Path, processes: Processes = ALONE) -> None:
@@ -372,29 +368,6 @@ class Workbench:
     def fingerprint(self) -> dict[str, str]:
         """What a checkpoint belongs to besides its config: the guest and the task set."""
         return {"guest_hash": self.sandbox.guest_hash, "task_set": self.task_set.digest}
-
-    def stage_params(self, stage: str) -> Any:
-        """The newest parameters that a stage saved; of `START`, those that the run starts from.
-
-        Raises:
-          ConfigError: when it saved none.
-        """
-        if stage == START:
-            return self.init_params()
-        # Both learners use AdamW, so a state of either fits.
-        optimizer = make_adamw(1.0, warmup_steps=0, weight_decay=0.0, b1=0.9, b2=0.9, max_grad_norm=1.0)
-        folder = self.folder / "checkpoints" / stage
-        restored = Checkpointer(folder).restore(self.init_state(self.init_params(), optimizer))
-        if restored is None:
-            raise ConfigError(f"{folder} holds no checkpoint; run `codegym {stage}` first")
-        return restored[0].params
-
-    def newest_stage(self) -> str:
-        """The last stage that saved parameters; `START` before any has."""
-        saved = (
-            stage for stage in ("train", "sft") if Checkpointer(self.folder / "checkpoints" / stage).latest()
-        )
-        return next(saved, START)
 
     def tasks(self, split: str) -> list[Task]:
         """All tasks of a split, in the order of their ids."""

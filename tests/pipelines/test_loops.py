@@ -14,6 +14,7 @@ from codegym_jax.metrics import read_metrics, without_clock
 from codegym_jax.pipelines.evaluate import run_evaluation, spread
 from codegym_jax.pipelines.reverify import run_reverify
 from codegym_jax.pipelines.sft import run_sft
+from codegym_jax.pipelines.stages import stage_params
 from codegym_jax.pipelines.train import run_train
 from codegym_jax.pipelines.workbench import Workbench, open_run
 from codegym_jax.records import Task
@@ -78,7 +79,7 @@ def test_a_finished_run_is_not_run_again(make_bench):
     size = (bench.folder / "metrics.jsonl").stat().st_size
     assert params_hash(learn(make_bench("run"))) == first
     assert (bench.folder / "metrics.jsonl").stat().st_size == size
-    assert params_hash(make_bench("run").stage_params("train")) == first
+    assert params_hash(stage_params(make_bench("run"), "train")) == first
 
 
 def test_reverification_finds_nothing_then_finds_what_was_changed(make_bench, tiny_config):

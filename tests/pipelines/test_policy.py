@@ -15,7 +15,8 @@ from codegym_jax.data.tokenizer import train_bpe
 from codegym_jax.models import checkpoint_hf, layers_layout
 from codegym_jax.models.presets import ModelConfig
 from codegym_jax.models.transformer import Transformer
-from codegym_jax.pipelines.workbench import START, Workbench
+from codegym_jax.pipelines.stages import START, newest_stage, stage_params
+from codegym_jax.pipelines.workbench import Workbench
 from codegym_jax.rollout.agent import EpisodeRequest
 
 SHAPE = ModelConfig(width=32, layers=2, query_heads=2, kv_heads=1, head_width=16, ffn_width=48)
@@ -80,9 +81,9 @@ def test_weights_bring_their_shape_and_tokenizer(tmp_path, bench_of, pretrained)
     folder = tmp_path / "weights"
     checkpoint_hf.save(folder, params, model, tokenizer_json=tokenizer.to_json())
     bench = bench_of(preset="tiny", weights=str(folder))
-    assert bench.model.config.width == SHAPE.width and bench.newest_stage() == START
+    assert bench.model.config.width == SHAPE.width and newest_stage(bench) == START
     assert bench.renderer.tokenizer.to_json() == tokenizer.to_json()
-    loaded = bench.stage_params(START)
+    loaded = stage_params(bench, START)
     assert jax.tree.all(jax.tree.map(lambda a, b: np.array_equal(a, b), loaded, params))
     assert all(episode.turns or episode.stop_reason for episode in episodes_of(bench, loaded, 2))
 
