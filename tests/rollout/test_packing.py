@@ -153,6 +153,30 @@ def test_a_remainder_is_shared_out_instead_of_getting_an_update_of_its_own():
     assert packed([]) == []
 
 
+@given(lengths=st.lists(st.integers(3, 16), min_size=1, max_size=20), rows_per_batch=st.integers(1, 4))
+@settings(max_examples=30)
+def test_what_is_said_of_packed_lessons_comes_back_to_each(lengths, rows_per_batch):
+    """In the order that they were given in, whatever row they lie in."""
+    lessons = [lesson(number, length) for number, length in enumerate(lengths)]
+    update, places = pack_in_order(lessons, rows_per_batch=rows_per_batch, row_tokens=16)
+    for one, ids in zip(lessons, unpack(update.batches.tokens_BT, places), strict=True):
+        np.testing.assert_array_equal(ids, one.token_ids)
+    assert update.episode_count == len(lessons)
+
+
+def test_what_an_algorithm_asks_for_lies_beside_its_token():
+    """Old and reference log-probabilities, values and returns; 0 off the policy's tokens."""
+    own = np.arange(4, dtype=np.float32)
+    one = lesson(0, 4)._replace(
+        old_logp=own + 0.1, reference_logp=own + 0.2, old_value=own + 0.3, returns=own + 0.4
+    )
+    [update] = packed([one, one], row_tokens=9)
+    for name, extra in (("old_logp", 0.1), ("reference_logp", 0.2), ("old_value", 0.3), ("return", 0.4)):
+        half = [0, 0, 2 + extra, 3 + extra]
+        field = getattr(update.batches, f"{name}_BT")
+        np.testing.assert_allclose(field, [[[*half, *half, 0], [0] * 9]], rtol=1e-6, err_msg=name)
+
+
 def test_demonstrations_have_no_sampler():
     [update] = packed([lesson(0, 5)._replace(sampler_logp=None)])
     assert not update.batches.sampler_logp_BT.any() and update.token_count == 3
@@ -165,6 +189,8 @@ def test_what_cannot_be_packed_is_named():
         packed([lesson(0, 5, policy_from=5)])
     with pytest.raises(ValueError, match="fixed_tokens of at least 1, got 0"):
         packed([lesson(0, 5)], mean="fixed")
+    with pytest.raises(ValueError, match="no lessons to pack"):
+        pack_in_order([], rows_per_batch=2, row_tokens=16)
 
 
 @given(st.lists(st.integers(3, 16), min_size=1, max_size=20), st.integers(1, 4))

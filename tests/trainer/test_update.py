@@ -11,7 +11,8 @@ import pytest
 from jax.sharding import NamedSharding
 
 from codegym_jax.algorithms.log_probs import Scores, token_scores
-from codegym_jax.algorithms.recipes import ALGORITHMS, make_objective
+from codegym_jax.algorithms.objective import Objective
+from codegym_jax.algorithms.surrogates import Clip, clipped_ratio
 from codegym_jax.models import lora, sharding
 from codegym_jax.models.presets import ModelConfig
 from codegym_jax.models.transformer import Transformer
@@ -24,7 +25,7 @@ V, D = 8, 16
 OPTIMIZER = make_optimizer(
     "adamw", 0.05, warmup_steps=0, weight_decay=0.0, b1=0.9, b2=0.95, max_grad_norm=1.0
 )
-OBJECTIVE = make_objective(ALGORITHMS["grpo"], clip_low=0.2, clip_high=0.2)
+OBJECTIVE = Objective(surrogate=clipped_ratio, clip=Clip(0.2, 0.2))
 
 
 def bigram(params, frozen, tokens_BT, segment_BT):
@@ -142,6 +143,21 @@ def test_one_program_for_each_power_of_two():
     for count in (3, 4, 1):
         state, _ = update(state, (), four._replace(batch_count=min(count, four.batch_count)))
     assert len(traced) == made
+
+
+def test_narrow_parameters_stay_narrow():
+    """Gradients are added up in float32, and the state keeps its types: the next update fits the program.
+
+    Adam's first step is the rate against the sign, here to the precision of bfloat16.
+    """
+    params = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), fresh_state().params)
+    state = init_state(params, OPTIMIZER)
+    types = [leaf.dtype for leaf in jax.tree.leaves(state)]
+    before = np.asarray(params["head"], np.float32)
+    state, _ = UPDATES["sft"](state, (), packed())
+    assert [leaf.dtype for leaf in jax.tree.leaves(state)] == types
+    moved = np.abs(np.asarray(state.params["head"], np.float32) - before)
+    np.testing.assert_allclose(moved, 0.05, atol=0.01)
 
 
 @pytest.mark.parametrize("spoiled", ["advantage_BT", "sampler_logp_BT"])
