@@ -5,8 +5,10 @@ import pathlib
 import sys
 from typing import Any
 
+from codegym_jax.cli.experiment_file import run_config
 from codegym_jax.cli.host import cache_dir
-from codegym_jax.data.splits import SPLITS
+from codegym_jax.config import UserError
+from codegym_jax.data.splits import SPLITS, TRAIN
 
 _MAX_SHOWN = 20
 """Refusals that are printed; more are only counted."""
@@ -16,8 +18,11 @@ _EXPORT_EXAMPLES = """examples:
   codegym export task_sets/mine --format jsonl --out mine.jsonl
   codegym export task_sets/mine --format parquet --out train.parquet --split train --license MIT Apache-2.0
   codegym export task_sets/mine --format published --out mine/
+  codegym export task_sets/mine --format messages --out oracle.jsonl --split train
+  codegym export runs/mine --format messages --out good.parquet     episodes that earned the reward
 
-`codegym import` takes all of them back.
+`codegym import` takes the first three back. The last two are chats (rows of messages and tools) for trainers
+of all kinds, this one among them: `--set sft.source=oracle.jsonl`.
 """
 
 
@@ -40,15 +45,27 @@ def add(commands: Any) -> None:
 
     export = commands.add_parser(
         "export",
-        help="A task set's tasks as JSON lines, Parquet, or rows in the published format.",
-        description="Write a task set's tasks for other tools.",
+        help="A task set's tasks as JSON lines, Parquet, or rows in the published format; episodes as chats.",
+        description="Write a task set's tasks, or episodes of their oracles or of a run, for other tools.",
         epilog=_EXPORT_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    export.add_argument("task_set", type=pathlib.Path, metavar="TASK_SET", help="the folder of a task set")
-    export.add_argument("--format", choices=("jsonl", "parquet", "published"), required=True)
-    export.add_argument("--out", type=pathlib.Path, required=True, help="a file; for published a folder")
-    export.add_argument("--split", nargs="+", default=[], choices=SPLITS, help="only these")
+    export.add_argument(
+        "task_set",
+        type=pathlib.Path,
+        metavar="TASK_SET",
+        help="the folder of a task set; for messages also of a run",
+    )
+    export.add_argument("--format", choices=("jsonl", "parquet", "published", "messages"), required=True)
+    export.add_argument(
+        "--out",
+        type=pathlib.Path,
+        required=True,
+        help="a file (messages: .jsonl or .parquet); for published a folder",
+    )
+    export.add_argument(
+        "--split", nargs="+", default=[], choices=SPLITS, help="only these; of a run's episodes: train"
+    )
     export.add_argument("--license", nargs="+", default=[], help="only what is under these, such as MIT")
     export.add_argument("--origin", nargs="+", default=[], help="only what is from these, such as humaneval")
     export.set_defaults(call=_export)
@@ -91,8 +108,15 @@ def _card(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from codegym_jax.pipelines.export import export_task_set
+    from codegym_jax.pipelines.export import MESSAGES, export_run, export_task_set
 
+    if options.format == MESSAGES and (options.task_set / "config.json").exists():
+        if options.license or options.origin:
+            raise UserError("--license and --origin choose from a task set; a run's episodes go by --split")
+        config = run_config(options.task_set)
+        count, paths = export_run(options.task_set, config, options.out, splits=options.split or [TRAIN])
+        print(f"{count} episodes: {', '.join(map(str, paths))}")
+        return 0
     count, paths = export_task_set(
         options.task_set,
         options.out,

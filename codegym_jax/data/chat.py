@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from codegym_jax.config import ConfigError
-from codegym_jax.data.chat_template import ChatTemplate
+from codegym_jax.data.chat_template import ChatTemplate, Message
 from codegym_jax.data.codegym import Codegym
 from codegym_jax.data.compact import Compact
 from codegym_jax.data.hermes import Hermes
@@ -21,8 +21,10 @@ from codegym_jax.data.style import (
     Content,
     Fault,
     Piece,
+    RenderError,
     Special,
     Style,
+    join_parts,
     join_texts,
     read_action,
     write_action,
@@ -67,6 +69,8 @@ class Renderer:
         self.stop_id = tokenizer.added_id(style.stop.name)
         self.vocabulary_size = tokenizer.vocabulary_size
         end_of_text = [] if tokenizer.eos is None else [tokenizer.added_id(tokenizer.eos)]
+        self.takes_chats = isinstance(style, Hermes)
+        """Whether it renders chats that are no environment's."""
         self._end_ids = (self.stop_id, *end_of_text)
         ends = [*((end,) for end in self._end_ids), *(tuple(tokenizer.encode(text)) for text in stop_texts)]
         self.stop_sequences = tuple(dict.fromkeys(ends))
@@ -86,7 +90,49 @@ class Renderer:
         Raises:
           RenderError: when it is no action, or the style has no message for it.
         """
-        return self._encode((self._style.message(read_action(action), spec), self._style.stop))
+        return self.render_message("", read_action(action), spec)
+
+    def render_message(self, words: str, call: Call | None, spec: EnvSpec) -> list[int]:
+        """A demonstrated message: words, a call, or words and then a call; `stop_id` included.
+
+        Raises:
+          RenderError: when the style has no message for it.
+        """
+        text = words if call is None else self._style.message(call, spec)
+        if call is not None and words:
+            gap = "" if words[-1].isspace() else "\n"
+            text = words + gap + text
+            if self._style.words_before_call(text) != words + gap:
+                raise RenderError(f"the style has no place for words before a call: {words[:200]!r}")
+        return self._encode((text, self._style.stop))
+
+    def read_message(self, ids: Sequence[int], spec: EnvSpec) -> tuple[str, Call | None]:
+        """The inverse of `render_message` for every message: its words, and its call where it is one."""
+        text, call = self._parse(ids, spec)
+        return (text, None) if isinstance(call, Fault) else (self._style.words_before_call(text), call)
+
+    def render_opening(self, said: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> list[int]:
+        """A chat that is no environment's, up to where the policy's first message begins.
+
+        Raises:
+          RenderError: when the style has no form for it.
+        """
+        return self._encode(self._chat_style().open_chat(said, [dict(tool) for tool in tools]))
+
+    def render_following(self, said: Sequence[Message]) -> list[int]:
+        """What stands between a message and the next one: results of tools, or whatever else was said.
+
+        Raises:
+          RenderError: when the style has no form for a message that is no tool's.
+        """
+        if all(one.role == "tool" for one in said):
+            return self.bridge_to_next_turn([join_parts(one.parts) for one in said])
+        return self._encode(self._chat_style().follow(said))
+
+    def _chat_style(self) -> Hermes:
+        if not isinstance(self._style, Hermes):
+            raise RenderError("only the style hermes has a form for chats that are no environment's")
+        return self._style
 
     def bridge_to_next_turn(
         self, observation: str | Sequence[str], stopped_by: Sequence[int] | None = None

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from codegym_jax.data import strict_json
 from codegym_jax.data.chat_template import ChatML, Message
-from codegym_jax.data.style import Call, Content, Fault, Piece, parse_between, to_call
+from codegym_jax.data.style import Call, Content, Fault, Piece, parse_between, to_call, words_before
 from codegym_jax.records import EnvSpec, ToolSpec
 
 _FRAME = ChatML()
@@ -57,6 +57,9 @@ class Codegym:
             return value
         one = value[0] if isinstance(value, list) and len(value) == 1 else None
         return to_call(one, "parameters") or _FORM
+
+    def words_before_call(self, message: str) -> str:
+        return words_before(message, _OPEN, _CLOSE)
 
 
 def _listing(tool: ToolSpec) -> str:

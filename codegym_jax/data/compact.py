@@ -63,6 +63,10 @@ class Compact:
         names = [parameter.name for parameter in tool.parameters]
         return Call(name, dict(zip(names, values, strict=False)))
 
+    def words_before_call(self, message: str) -> str:
+        del message  # it is the call
+        return ""
+
 
 def _title(class_name: str) -> str:
     """`BelowThresholdEnv` -> `below threshold`."""

@@ -76,15 +76,33 @@ def write_jsonl(path: pathlib.Path, records: Iterable[Mapping[str, Any]]) -> int
     return count
 
 
-def write_parquet(path: pathlib.Path, records: Iterable[Mapping[str, Any]]) -> int:
-    """Writes a Parquet file with the columns `COLUMNS`, whole or not at all; returns how many rows.
+def write_parquet(
+    path: pathlib.Path, records: Iterable[Mapping[str, Any]], columns: Mapping[str, str] = COLUMNS
+) -> int:
+    """Writes a Parquet file, whole or not at all; returns how many rows.
+
+    Args:
+      path: of the file.
+      records: each with the keys of `columns`.
+      columns: name -> type: "string", "strings", "integer", or "messages" of a chat.
 
     Raises:
       ExportError: when the package pyarrow is missing, or a text has no UTF-8 form.
     """
     arrow, parquet = _pyarrow()
-    types = {"string": arrow.string(), "strings": arrow.list_(arrow.string()), "integer": arrow.int64()}
-    schema = arrow.schema([(name, types[kind]) for name, kind in COLUMNS.items()])
+    text = arrow.string()
+    function = arrow.struct([("name", text), ("arguments", text)])
+    call = arrow.struct([("id", text), ("type", text), ("function", function)])
+    message = arrow.struct(
+        [("role", text), ("content", text), ("tool_calls", arrow.list_(call)), ("tool_call_id", text)]
+    )
+    types = {
+        "string": text,
+        "strings": arrow.list_(text),
+        "integer": arrow.int64(),
+        "messages": arrow.list_(message),
+    }
+    schema = arrow.schema([(name, types[kind]) for name, kind in columns.items()])
     count = 0
     with (
         replacing(path) as partial,
@@ -119,10 +137,11 @@ def _check_text(record: Mapping[str, Any]) -> None:
     for name, value in record.items():
         for text in value if isinstance(value, list) else [value]:
             try:
-                str(text).encode("utf-8")
+                (text if isinstance(text, str) else json.dumps(text, ensure_ascii=False)).encode("utf-8")
             except UnicodeEncodeError as error:
+                subject = record.get("task_id", record["env_id"])
                 raise ExportError(
-                    f"{record['task_id'][:200]!r}: {name} has a character without a UTF-8 form, which Parquet"
+                    f"{subject[:200]!r}: {name} has a character without a UTF-8 form, which Parquet"
                     " cannot hold; export it with --format jsonl"
                 ) from error
 

@@ -5,13 +5,14 @@ asked of a `Frame`: ChatML, or the template that a pretrained model brings. A te
 them in the words its model was tuned on; for any other, our own words list them.
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
 from codegym_jax.data import strict_json
 from codegym_jax.data.chat_template import ChatML, Frame, Message
 from codegym_jax.data.json_schema import tool_schema
-from codegym_jax.data.style import Call, Content, Fault, Piece, Special, parse_between, to_call
+from codegym_jax.data.style import Call, Content, Fault, Piece, Special, parse_between, to_call, words_before
 from codegym_jax.records import EnvSpec
 
 _OPEN, _CLOSE = "<tool_call>", "</tool_call>"
@@ -51,12 +52,30 @@ class Hermes:
 
     def conversation(self, spec: EnvSpec) -> tuple[list[Message], list[dict[str, Any]]]:
         """What the prompt frames: messages, and the tools' JSON schemas where the frame lists them itself."""
-        schemas = [tool_schema(tool) for tool in spec.tools]
-        user = Message("user", (Content(spec.statement.strip()),))
+        statement = Message("user", (Content(spec.statement.strip()),))
+        messages, schemas = self._with_tools([statement], [tool_schema(tool) for tool in spec.tools])
+        return messages, list(schemas)
+
+    def open_chat(self, said: Sequence[Message], schemas: Sequence[dict[str, Any]]) -> tuple[Piece, ...]:
+        """A chat of any tools, up to where the policy's first message begins.
+
+        Args:
+          said: what comes before it. Without a system message in front it gets the one of environments.
+          schemas: of the tools.
+        """
+        return self._frame.open(*self._with_tools(said, schemas))
+
+    def _with_tools(
+        self, said: Sequence[Message], schemas: Sequence[dict[str, Any]]
+    ) -> tuple[list[Message], Sequence[dict[str, Any]]]:
+        """The messages with word of the tools, and the schemas where the frame lists them itself."""
+        own = said[0].parts if said and said[0].role == "system" else ()
+        rest = said[1:] if own else said
         if self._frame.takes_tools:
-            return [Message("system", (_WITH_TEMPLATE,)), user], schemas
+            return [Message("system", own or (_WITH_TEMPLATE,)), *rest], schemas
         listing = Content("\n".join(strict_json.dumps(schema, spaces=True) for schema in schemas))
-        return [Message("system", (_BEFORE_TOOLS, listing, _AFTER_TOOLS)), user], []
+        gap = ("\n\n",) if own else ()
+        return [Message("system", (*own, *gap, _BEFORE_TOOLS, listing, _AFTER_TOOLS)), *rest], []
 
     def prompt(self, spec: EnvSpec) -> tuple[Piece, ...]:
         return self._frame.open(*self.conversation(spec))
@@ -67,19 +86,31 @@ class Hermes:
         return f"{_OPEN}\n{text}\n{_CLOSE}"
 
     def result(self, observations: Sequence[str]) -> tuple[Piece, ...]:
+        return self.follow([Message("tool", (Content(one),)) for one in observations])
+
+    def follow(self, said: Sequence[Message]) -> tuple[Piece, ...]:
+        """What stands between a policy message and the next one: results of tools, a user's words, both."""
         if self._frame.takes_tools:
-            return self._frame.follow([Message("tool", (Content(one),)) for one in observations])
-        parts: list[str | Content] = []
-        for one in observations:
-            parts += [
-                "\n<tool_response>\n" if parts else "<tool_response>\n",
-                Content(one),
-                "\n</tool_response>",
-            ]
-        return self._frame.follow([Message("user", tuple(parts))])
+            return self._frame.follow(said)
+        turns: list[Message] = []
+        for role, group in itertools.groupby(said, key=lambda one: one.role):
+            messages = list(group)
+            turns += [_results(messages)] if role == "tool" else messages
+        return self._frame.follow(turns)
 
     def parse(self, message: str, spec: EnvSpec) -> Call | Fault:
         """Words before the call are allowed (a model may think aloud); a second call is not."""
         del spec
         value = parse_between(message, _OPEN, _CLOSE)
         return value if isinstance(value, Fault) else to_call(value, "arguments") or _FORM
+
+    def words_before_call(self, message: str) -> str:
+        return words_before(message, _OPEN, _CLOSE)
+
+
+def _results(messages: Sequence[Message]) -> Message:
+    """Results of tools as one turn of the user, for frames that know no role `tool`."""
+    parts: list[str | Content] = []
+    for one in messages:
+        parts += ["\n<tool_response>\n" if parts else "<tool_response>\n", *one.parts, "\n</tool_response>"]
+    return Message("user", tuple(parts))

@@ -87,6 +87,10 @@ class Style(Protocol):
         """The one well-formed call in a message (without `stop`), or what is wrong with it."""
         ...
 
+    def words_before_call(self, message: str) -> str:
+        """What a message with a call says before it."""
+        ...
+
 
 def join_texts(pieces: Iterable[Piece]) -> Iterator[str]:
     """The texts between tokens, each as long as it gets."""
@@ -99,6 +103,11 @@ def join_texts(pieces: Iterable[Piece]) -> Iterator[str]:
             text = ""
     if text:
         yield text
+
+
+def join_parts(parts: Iterable[str | Content]) -> str:
+    """The text of a message."""
+    return "".join(part.text if isinstance(part, Content) else part for part in parts)
 
 
 def write_action(call: Call) -> str:
@@ -145,6 +154,14 @@ def parse_between(message: str, opening: str, closing: str) -> Any | Fault:
         if thought and not isinstance(answer := _parse_between(rest, opening, closing), Fault):
             return answer
     return value
+
+
+def words_before(message: str, opening: str, closing: str) -> str:
+    """What stands before the marks that `parse_between` reads, in a message in which it finds a value."""
+    if isinstance(_parse_between(message, opening, closing), Fault):
+        head, thought, rest = message.partition("</think>")
+        return head + thought + rest.partition(opening)[0]
+    return message.partition(opening)[0]
 
 
 def _parse_between(message: str, opening: str, closing: str) -> Any | Fault:

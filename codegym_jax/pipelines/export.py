@@ -1,16 +1,21 @@
-"""A task set, or a part of it, as files for other tools: `codegym export`."""
+"""A task set, or a part of it, as files for other tools, and episodes as chats: `codegym export`."""
 
+import itertools
 import json
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from codegym_jax.config import RunConfig
+from codegym_jax.data import messages
 from codegym_jax.data.export import ExportError, task_records, write_jsonl, write_parquet
-from codegym_jax.data.splits import SPLITS
+from codegym_jax.data.splits import SPLITS, TRAIN
 from codegym_jax.data.task_set import ROWS, TaskSet
+from codegym_jax.pipelines.episode_rules import run_renderer
+from codegym_jax.pipelines.stored_episodes import episode_files, stored_episodes
 
-JSONL, PARQUET, PUBLISHED = FORMATS = ("jsonl", "parquet", "published")
-"""Flat rows as `data.export` has them, twice; and the rows of the published data set."""
+JSONL, PARQUET, PUBLISHED, MESSAGES = FORMATS = ("jsonl", "parquet", "published", "messages")
+"""Flat rows as `data.export` has them, twice; the rows of the published data set; chats (`data.messages`)."""
 PUBLISHED_ENVIRONMENTS = "environments.jsonl"
 
 
@@ -27,7 +32,8 @@ def export_task_set(
 
     Args:
       folder: of the task set.
-      out: a file; for `published` a folder, which gets `training_instance.jsonl` and `environments.jsonl`.
+      out: a file; for `published` a folder, which gets `training_instance.jsonl` and `environments.jsonl`;
+        for `messages` the name says whether it will be Parquet.
       format: one of `FORMATS`.
       splits: all unless given.
       licenses: all unless given.
@@ -54,8 +60,52 @@ def export_task_set(
         return count, [tasks, environments]
     if out.is_dir():
         raise ExportError(f"--out must name a file for the format {format}, but {out} is a folder")
+    if format == MESSAGES:
+        return messages.write_rows(out, _oracle_chats(task_set, wanted)), [out]
     write = write_jsonl if format == JSONL else write_parquet
     return write(out, task_records(task_set, wanted)), [out]
+
+
+def export_run(
+    folder: Path, config: RunConfig, out: Path, *, splits: Sequence[str] = (TRAIN,)
+) -> tuple[int, list[Path]]:
+    """Writes the episodes of a run that earned the reward as chats, each of them once.
+
+    Args:
+      folder: of the run.
+      config: of the run.
+      out: a file; the name says whether it will be Parquet.
+      splits: whose tasks. The episodes of held-out tasks are no data to train on.
+
+    Returns:
+      How many episodes, and the file.
+
+    Raises:
+      ExportError: when there is none.
+    """
+    task_set = TaskSet.open(folder / "task_set")
+    renderer = run_renderer(config.style, folder)
+    wanted = {task.task_id for split in splits for task in task_set.source(split)}
+    seen: set[tuple[str, bytes]] = set()
+
+    def chats() -> Iterator[messages.Chat]:
+        for episode in itertools.chain.from_iterable(map(stored_episodes, episode_files(folder))):
+            key = (episode.task_id, episode.token_ids.tobytes())
+            if episode.valid and episode.reward == 1.0 and episode.task_id in wanted and key not in seen:
+                seen.add(key)
+                yield messages.episode_chat(episode, renderer, task_set.specs[episode.env_id])
+
+    first = next(remaining := chats(), None)
+    if first is None:
+        raise ExportError(f"{folder}: no episode earned the reward of a task of {', '.join(splits)}")
+    return messages.write_rows(out, itertools.chain([first], remaining)), [out]
+
+
+def _oracle_chats(task_set: TaskSet, splits: Sequence[str]) -> Iterator[messages.Chat]:
+    for split in splits:
+        for task in task_set.source(split):
+            spec = task_set.specs[task.env_id]
+            yield messages.oracle_chat(spec, task.oracle_actions, task.oracle_observations)
 
 
 def _published_tasks(task_set: TaskSet, splits: Sequence[str]) -> Iterator[dict[str, Any]]:

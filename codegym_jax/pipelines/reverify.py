@@ -10,7 +10,7 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from codegym_jax.config import ConfigError, RunConfig, SandboxConfig
+from codegym_jax.config import RunConfig, SandboxConfig
 from codegym_jax.data.chat import Renderer
 from codegym_jax.data.task_set import TaskSet
 from codegym_jax.envs.env import Env, EnvError, HostFailure
@@ -18,9 +18,9 @@ from codegym_jax.envs.pool import parallel_map
 from codegym_jax.envs.sandbox import Sandbox
 from codegym_jax.pipelines.console import Bar, bar
 from codegym_jax.pipelines.episode_rules import episode_limits, run_renderer
+from codegym_jax.pipelines.stored_episodes import episode_files, stored_episodes
 from codegym_jax.records import EnvSpec, Episode
 from codegym_jax.rollout.agent import EpisodeLimits
-from codegym_jax.rollout.episode_log import read_episodes
 from codegym_jax.rollout.rederive import difference, rederive
 
 EPISODE_DEADLINE_S = 300.0  # host backstop for one episode; its fuel runs out long before
@@ -92,11 +92,7 @@ def run_reverify(
     Raises:
       ConfigError: when the folder holds no episodes, or a line of them is none.
     """
-    paths = sorted((folder / "episodes").rglob("*.jsonl"))
-    if not paths:
-        raise ConfigError(
-            f"{folder} holds no episodes (episodes/*/*.jsonl); run `codegym train` or `codegym eval` first"
-        )
+    paths = episode_files(folder)
     rules = _Rules(
         style=config.style,
         folder=folder,
@@ -170,7 +166,7 @@ def _stored(
     progress: Bar,
 ) -> Iterator[_Stored]:
     for path in paths:
-        for number, episode in enumerate(_episodes(path), 1):
+        for number, episode in enumerate(stored_episodes(path), 1):
             if not episode.valid:
                 report.skipped_invalid += 1
                 progress.advance()
@@ -178,10 +174,3 @@ def _stored(
             parts = episode.task_id.split("@", 2)
             spec = specs.get(parts[1]) if len(parts) == 3 else None
             yield _Stored(name=f"{path.relative_to(folder)}:{number}", spec=spec, episode=episode)
-
-
-def _episodes(path: pathlib.Path) -> Iterator[Episode]:
-    try:
-        yield from read_episodes(path)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error

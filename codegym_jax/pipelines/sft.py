@@ -1,20 +1,16 @@
-"""The warm start: supervised learning on oracle episodes, the policy's tokens only. One visible loop."""
+"""The warm start: supervised learning on demonstrations, the policy's tokens only. One visible loop."""
 
-from collections import defaultdict
 from time import monotonic
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from codegym_jax.config import ConfigError
-from codegym_jax.data.chat import Demonstration
 from codegym_jax.data.pipeline import demonstration_iterator
-from codegym_jax.data.splits import TRAIN, hold_out
 from codegym_jax.metrics import MetricsWriter
 from codegym_jax.pipelines.console import bar, say
+from codegym_jax.pipelines.demonstrations import demonstrations
 from codegym_jax.pipelines.workbench import WIDTH_MULTIPLE, Workbench
-from codegym_jax.records import Task
 from codegym_jax.rollout.collate import demonstration_batches
 from codegym_jax.trainer.checkpoint import Checkpointer
 from codegym_jax.trainer.optimizer import learning_rate_schedule, make_adamw
@@ -23,35 +19,6 @@ from codegym_jax.trainer.step import make_sft_step
 STAGE, CONTROL = "sft", "control"
 _CHECKPOINT_EVERY = 100
 _LINE_EVERY = 20
-
-
-def demonstrations(bench: Workbench) -> list[Demonstration]:
-    """Oracle episodes of short training tasks: a fixed number per environment, chosen by hash.
-
-    Raises:
-      ConfigError: when no training task is short enough.
-    """
-    sft = bench.config.sft
-    short: dict[str, dict[str, Task]] = defaultdict(dict)
-    for task in bench.tasks(TRAIN):
-        if len(task.oracle_actions) <= sft.max_demonstration_calls:
-            short[task.env_id][task.task_id] = task
-    if not short:
-        raise ConfigError(
-            "sft.max_demonstration_calls leaves no training task to demonstrate,"
-            f" got {sft.max_demonstration_calls}"
-        )
-    chosen: list[Task] = []
-    for env_id, tasks in sorted(short.items()):
-        count = sft.demonstrations_per_environment
-        ids = hold_out(tasks, count, seed=bench.config.seed, purpose=f"demonstration {env_id}")
-        chosen += [tasks[task_id] for task_id in sorted(ids)]
-    return [
-        bench.renderer.render_demonstration(
-            bench.spec_of(task), task.oracle_actions, task.oracle_observations
-        )
-        for task in chosen
-    ]
 
 
 def run_sft(

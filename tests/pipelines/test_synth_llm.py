@@ -17,8 +17,9 @@ from codegym_jax.data.task_set import TaskSet
 from codegym_jax.envs.check import replay
 from codegym_jax.envs.codegym_format import read_rows
 from codegym_jax.envs.sandbox import Sandbox
+from codegym_jax.pipelines.demonstrations import demonstrations
 from codegym_jax.pipelines.experiment import prepare
-from codegym_jax.pipelines.sft import demonstrations, run_sft
+from codegym_jax.pipelines.sft import run_sft
 from codegym_jax.pipelines.synth_llm import LlmResult, synthesize_with_llm
 from codegym_jax.pipelines.workbench import Workbench
 from codegym_jax.records import Rejection
