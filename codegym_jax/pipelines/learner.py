@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from codegym_jax.algorithms.critic import explained_variance
 from codegym_jax.algorithms.recipes import ALGORITHMS, Algorithm, make_objective
 from codegym_jax.algorithms.surrogates import clipped_weight
 from codegym_jax.config import AlgorithmConfig, ConfigError, LoraConfig, RunConfig, TrainConfig
@@ -143,6 +144,7 @@ class Learner:
         lengths = [len(lesson.token_ids) for lesson in lessons]
         positions = sum(update.positions for update in updates)
         shares = {
+            **_of_critic(lessons),
             "tokens": float(sum(update.token_count for update in updates)),
             "padding_share": 1.0 - sum(lengths) / positions if updates else 0.0,
         }
@@ -222,6 +224,23 @@ def reinforcing_optimizer(train: TrainConfig) -> optax.GradientTransformation:
         b2=train.adam_b2,
         max_grad_norm=train.max_grad_norm,
     )
+
+
+def _of_critic(lessons: Sequence[Lesson]) -> dict[str, float]:
+    """How much of the step's returns the critic foresaw; nothing without a critic."""
+    rows = [
+        np.stack([one.old_value, one.returns, one.is_policy])[:, 1:]
+        for one in lessons
+        if one.old_value is not None and one.returns is not None
+    ]
+    if not rows:
+        return {}
+    row_3T = np.concatenate(rows, axis=1, dtype=np.float32)
+    length = 1 << (row_3T.shape[1] - 1).bit_length()  # few shapes, few programs
+    value_BT, return_BT, is_policy_BT = jnp.asarray(np.pad(row_3T, ((0, 0), (0, length - row_3T.shape[1]))))[
+        :, None
+    ]
+    return {"explained_variance": float(explained_variance(value_BT, return_BT, is_policy_BT))}
 
 
 def _unlearned(episode: Episode) -> Lesson:

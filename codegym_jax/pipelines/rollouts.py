@@ -45,6 +45,8 @@ class StepEpisodes(NamedTuple):
     """Attempts that were played a second time since the host had failed."""
     sampling_s: float
     """Time spent playing; 0 where the episodes were read from a log."""
+    tools_s: float
+    """Of that, time in which the device had nothing to sample."""
 
 
 class StepPlayer:
@@ -55,13 +57,20 @@ class StepPlayer:
       spec_of: the environment of a task.
       play: plays requests. Of several processes, each must be given the episodes of all.
       rules: see there.
+      device_lap: seconds that the device sampled since it was last asked; None counts all time as its.
     """
 
     def __init__(
-        self, curriculum: Curriculum, spec_of: Callable[[Task], EnvSpec], play: Play, rules: StepRules
+        self,
+        curriculum: Curriculum,
+        spec_of: Callable[[Task], EnvSpec],
+        play: Play,
+        rules: StepRules,
+        *,
+        device_lap: Callable[[], float] | None = None,
     ) -> None:
         self.curriculum, self.rules = curriculum, rules
-        self._spec_of, self._play = spec_of, play
+        self._spec_of, self._play, self._device_lap = spec_of, play, device_lap
 
     def play_step(self, step: int, params: Any, policy_version: int) -> StepEpisodes:
         """The episodes of step `step` (counted from 1), drawn where the curriculum stands.
@@ -70,6 +79,8 @@ class StepPlayer:
         curriculum what became of them. Without dynamic sampling the first round is the only one.
         """
         start_s, rules = monotonic(), self.rules
+        if self._device_lap is not None:
+            self._device_lap()
         played: list[Episode] = []
         refilled = drawn = 0
         missing = rules.tasks_per_step
@@ -83,7 +94,9 @@ class StepPlayer:
             drawn += len(draws)
             left -= len(draws)
             missing = rules.tasks_per_step - len(select(played, rules)) // rules.attempts_per_task
-        return step_episodes(played, rules, refilled=refilled, sampling_s=monotonic() - start_s)
+        sampling_s = monotonic() - start_s
+        tools_s = 0.0 if self._device_lap is None else max(0.0, sampling_s - self._device_lap())
+        return step_episodes(played, rules, refilled=refilled, sampling_s=sampling_s, tools_s=tools_s)
 
     def _play_round(
         self, draws: Sequence[TaskDraw], params: Any, policy_version: int
@@ -128,7 +141,12 @@ def select(played: Sequence[Episode], rules: StepRules) -> list[Episode]:
 
 
 def step_episodes(
-    played: Sequence[Episode], rules: StepRules, *, refilled: int = 0, sampling_s: float = 0.0
+    played: Sequence[Episode],
+    rules: StepRules,
+    *,
+    refilled: int = 0,
+    sampling_s: float = 0.0,
+    tools_s: float = 0.0,
 ) -> StepEpisodes:
     """A step's episodes from all that were played for it, in the order of the draws."""
     signal_P = has_signal(*group_rewards(played, rules.attempts_per_task))
@@ -139,4 +157,5 @@ def step_episodes(
         informative_groups=int(signal_P.sum()),
         refilled=refilled,
         sampling_s=sampling_s,
+        tools_s=tools_s,
     )

@@ -63,6 +63,7 @@ def run_train(bench: Workbench, start: Any, *, record: pathlib.Path | None = Non
     if first >= config.steps:
         return learner.policy()
 
+    diary = Diary(bench)  # measures the peak: before the first step's time begins
     with (
         contextlib.closing(open_source(bench, record)) as source,
         bench.metrics(position["metrics_cursor"]) as metrics,
@@ -72,7 +73,6 @@ def run_train(bench: Workbench, start: Any, *, record: pathlib.Path | None = Non
         if restored is not None:
             source.set_state(position["source"])
         say(_opening_line(bench, first))
-        diary = Diary(bench)
 
         def save(step: int) -> None:
             here = {"source": source.get_state(), "metrics_cursor": metrics.cursor, "train_step": step}
@@ -195,7 +195,7 @@ class Diary:
             step_s=lap["step_s"],
             scorings=rated,
         )
-        return lap | speed | {"sampling_s": given.sampling_s}
+        return lap | speed | {"sampling_s": given.sampling_s, "tools_s": given.tools_s}
 
     def tell(self, step: int, given: StepEpisodes, row: dict[str, Any]) -> None:
         """Prints a line, and what is alarming."""
@@ -231,7 +231,7 @@ def _player(bench: Workbench) -> StepPlayer:
     def play(params: Any, requests: Sequence[Any], version: int) -> list[Episode]:
         return bench.play_prepared(params, requests, temperature=rollout.temperature, policy_version=version)
 
-    return StepPlayer(curriculum, bench.spec_of, play, _rules(bench))
+    return StepPlayer(curriculum, bench.spec_of, play, _rules(bench), device_lap=bench.timed_sampler.lap)
 
 
 def _refuse_broken_host(step: int, played: Sequence[Episode], limit: float) -> None:

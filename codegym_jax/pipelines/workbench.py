@@ -41,6 +41,7 @@ from codegym_jax.pipelines.processes import ALONE, NoMetrics, Processes
 from codegym_jax.records import EnvSpec, Episode, Task
 from codegym_jax.rollout import exchange
 from codegym_jax.rollout.agent import Agent, EpisodeRequest
+from codegym_jax.rollout.device_time import TimedSampler
 from codegym_jax.rollout.episode_log import write_episodes
 from codegym_jax.rollout.generate import Sampler
 from codegym_jax.rollout.transcript import transcripts
@@ -248,7 +249,12 @@ class Workbench:
     def agent(self) -> Agent:
         """Plays episodes; one for training and evaluation, so that nothing is compiled twice."""
         limits = episode_limits(self.config.rollout)
-        return Agent(self.sampler, self.renderer, self.open_env, limits, self.config.seed)
+        return Agent(self.timed_sampler, self.renderer, self.open_env, limits, self.config.seed)
+
+    @cached_property
+    def timed_sampler(self) -> TimedSampler:
+        """The sampler, with a clock for the time that it takes."""
+        return TimedSampler(self.sampler)
 
     @cached_property
     def sampler(self) -> Sampler:
