@@ -5,16 +5,20 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import optax
 
+from codegym_jax.config import SftConfig
+from codegym_jax.data.chat import Demonstration
 from codegym_jax.data.pipeline import demonstration_iterator
-from codegym_jax.metrics import MetricsWriter
 from codegym_jax.pipelines.console import bar, say
 from codegym_jax.pipelines.demonstrations import demonstrations
-from codegym_jax.pipelines.workbench import WIDTH_MULTIPLE, Workbench
-from codegym_jax.rollout.collate import demonstration_batches
+from codegym_jax.pipelines.trainable import Trainable
+from codegym_jax.pipelines.workbench import Workbench
+from codegym_jax.rollout.packing import Lesson, pack_in_order
 from codegym_jax.trainer.checkpoint import Checkpointer
-from codegym_jax.trainer.optimizer import learning_rate_schedule, make_adamw
-from codegym_jax.trainer.step import make_sft_step
+from codegym_jax.trainer.optimizer import learning_rate_schedule, make_optimizer
+from codegym_jax.trainer.update import make_sft_update
 
 STAGE, CONTROL = "sft", "control"
 _CHECKPOINT_EVERY = 100
@@ -35,16 +39,16 @@ def run_sft(
     Returns:
       The trained parameters.
     """
-    config = bench.config.sft
+    config, train = bench.config.sft, bench.config.train
     steps = config.steps if steps is None else steps
-    schedule: Any = {"warmup_steps": config.warmup_steps, "total_steps": steps, "decay": "cosine"}
-    learning_rate = learning_rate_schedule(config.learning_rate, **schedule)
-    optimizer = make_adamw(
-        config.learning_rate, **schedule, weight_decay=0.01, b1=0.9, b2=0.98, max_grad_norm=1.0
-    )
-    update = make_sft_step(bench.log_prob_fn, optimizer)
-    state = bench.init_state(bench.init_params() if start is None else start, optimizer)
+    learning_rate = learning_rate_schedule(config.learning_rate, **_schedule(config, steps))
+    optimizer = supervising_optimizer(config, steps)
+    trainable = Trainable(model=bench.model, lora=bench.config.lora, critic=False)
+    split = trainable.split(bench.init_params() if start is None else start, bench.mesh, bench.config.seed)
+    update = make_sft_update(trainable.score_fn(chunk_tokens=train.chunk_tokens), optimizer)
+    state: Any = bench.init_state(split.params, optimizer)
     rows = demonstrations(bench)
+    row_tokens = max(train.row_tokens or bench.config.rollout.max_tokens, max(map(_length, rows)))
     stream = demonstration_iterator(rows, seed=bench.config.seed, rows=config.rows)
     checkpoints = Checkpointer(bench.folder / "checkpoints" / stage)
     restored = checkpoints.restore(state)
@@ -55,13 +59,10 @@ def run_sft(
         cursor = extra["metrics_cursor"]
     first = int(state.step)
     if first >= steps:
-        return state.params
+        return trainable.policy(state.params, split.frozen)
 
     say(f"{stage}: {len(rows)} demonstrations, updates {first + 1} to {steps}")
-    with (
-        MetricsWriter(bench.folder / "metrics.jsonl", cursor=cursor) as metrics,
-        bar(stage, steps, first) as progress,
-    ):
+    with bench.metrics(cursor) as metrics, bar(stage, steps, first) as progress:
 
         def save(step: int) -> None:
             extra = {"stream": stream.get_state(), "metrics_cursor": metrics.cursor, **bench.fingerprint}
@@ -72,15 +73,14 @@ def run_sft(
         for step in range(first + 1, steps + 1):
             start_s = monotonic()
             drawn = next(stream)
-            batch = demonstration_batches(
-                [(row.token_ids, row.is_policy) for row in drawn],
-                rows_per_batch=config.rows,
-                width_multiple=WIDTH_MULTIPLE,
-            )
-            state, measured = update(state, bench.place(batch.batches), float(batch.policy_token_count))
+            lessons = [_lesson(row) for row in drawn]
+            batch, _ = pack_in_order(lessons, rows_per_batch=train.rows_per_batch, row_tokens=row_tokens)
+            placed = batch._replace(batches=bench.place(batch.batches))
+            state, measured = update(state, split.frozen, placed)
             values = jax.device_get(measured) | {
-                "tokens": batch.policy_token_count,
-                "tokens_per_second": sum(len(row.token_ids) for row in drawn) / (monotonic() - start_s),
+                "tokens": batch.token_count,
+                "padding_share": 1.0 - sum(map(_length, drawn)) / batch.positions,
+                "tokens_per_second": sum(map(_length, drawn)) / (monotonic() - start_s),
                 "learning_rate": float(jnp.asarray(learning_rate(step - 1))),
             }
             metrics.write(stage, step, values)
@@ -92,4 +92,30 @@ def run_sft(
                 )
             if step % _CHECKPOINT_EVERY == 0 or step == steps:
                 save(step)
-    return state.params
+    return trainable.policy(state.params, split.frozen)
+
+
+def supervising_optimizer(config: SftConfig, steps: int) -> optax.GradientTransformation:
+    """The optimizer of supervised learning for so many updates."""
+    return make_optimizer(
+        "adamw",
+        config.learning_rate,
+        **_schedule(config, steps),
+        weight_decay=0.01,
+        b1=0.9,
+        b2=0.98,
+        max_grad_norm=1.0,
+    )
+
+
+def _schedule(config: SftConfig, steps: int) -> dict[str, Any]:
+    return {"warmup_steps": min(config.warmup_steps, steps - 1), "total_steps": steps, "decay": "cosine"}
+
+
+def _lesson(row: Demonstration) -> Lesson:
+    """A demonstration to imitate: nothing was sampled, and nothing is better than anything else."""
+    return Lesson(row.token_ids, row.is_policy, None, np.zeros(len(row.token_ids), np.float32))
+
+
+def _length(row: Demonstration) -> int:
+    return len(row.token_ids)

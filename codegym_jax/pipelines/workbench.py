@@ -21,7 +21,6 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 
 from codegym_jax import config as config_module
-from codegym_jax.algorithms.log_probs import make_log_prob_fn
 from codegym_jax.config import ConfigError, RunConfig
 from codegym_jax.data.atomic import write_atomically
 from codegym_jax.data.chat import Renderer, special_tokens, training_texts
@@ -48,9 +47,6 @@ from codegym_jax.rollout.transcript import transcripts
 from codegym_jax.trainer.state import TrainState, init_state
 
 Batches = TypeVar("Batches")
-
-WIDTH_MULTIPLE = 32
-"""Batch widths are multiples of this many tokens, which bounds the number of compiled shapes."""
 
 
 def open_run(config: RunConfig, folder: pathlib.Path, processes: Processes = ALONE) -> None:
@@ -234,16 +230,6 @@ class Workbench:
         if self.weights is not None:
             return self.weights.load(self.model, self.mesh)
         return sharding.init_parameters(self.model, self.mesh, self.config.seed, jnp.zeros((1, 2), jnp.int32))
-
-    @cached_property
-    def log_prob_fn(self) -> Callable[..., Any]:
-        """(params, tokens_BT) -> log-probabilities and entropies of the tokens."""
-        model = self.model
-        return make_log_prob_fn(
-            lambda params, tokens_BT: model.apply({"params": params}, tokens_BT, method="hidden"),  # type: ignore[arg-type]
-            lambda params: model.apply({"params": params}, method="head"),  # type: ignore[arg-type]
-            chunk_tokens=self.config.train.chunk_tokens,
-        )
 
     @cached_property
     def agent(self) -> Agent:
