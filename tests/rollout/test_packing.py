@@ -68,6 +68,15 @@ def test_weights_by_hand(mean, weights):
     np.testing.assert_allclose(found[8], weights[1], rtol=1e-6)
 
 
+def test_the_means_agree_on_lessons_of_one_length():
+    of_each_mean = [
+        packed([lesson(i, 8) for i in range(4)], mean=mean, fixed_tokens=6)[0].batches.weight_BT
+        for mean in ("token", "episode", "fixed")
+    ]
+    np.testing.assert_array_equal(of_each_mean[0], of_each_mean[1])
+    np.testing.assert_array_equal(of_each_mean[0], of_each_mean[2])
+
+
 def test_the_first_token_never_counts():
     [update] = packed([lesson(0, 4, policy_from=0), lesson(1, 4, policy_from=0)])
     firsts = [part for _, part in segments(update)]

@@ -13,20 +13,29 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from codegym_jax.records import TrainBatch
+from codegym_jax.algorithms.log_probs import Scores
+from codegym_jax.rollout.packing import Lesson, pack_in_order
 from codegym_jax.trainer.checkpoint import Checkpointer, CheckpointMismatch
 from codegym_jax.trainer.optimizer import make_adamw
 from codegym_jax.trainer.state import TrainState, init_state, params_hash
-from codegym_jax.trainer.step import make_sft_step
+from codegym_jax.trainer.update import make_sft_update
 
 EXTRA = {"config": "9a3f", "data": {"next_index": 5, "of": [1, 2]}, "stage": "sft", "none": None, "x": 0.25}
 OPTIMIZER = make_adamw(0.05, warmup_steps=3, weight_decay=0.1, b1=0.9, b2=0.95, max_grad_norm=1.0)
 
 
-def log_prob_fn(params, tokens_BT):
+def score(params, frozen, tokens_BT, segment_BT):
     """A policy that knows how frequent each token is, and nothing else."""
+    del frozen, segment_BT
     logp_BT = jax.nn.log_softmax(params["layer"]["w"].sum(axis=0))[tokens_BT]
-    return logp_BT, jnp.zeros_like(logp_BT)
+    return Scores(logp_BT, jnp.zeros_like(logp_BT))
+
+
+def random_update(rng):
+    """Four lessons of five tokens, two batches."""
+    nothing, all_of_it = np.zeros(5, np.float32), np.ones(5, bool)
+    some = [Lesson(rng.integers(0, 16, 5, dtype=np.int32), all_of_it, None, nothing) for _ in range(4)]
+    return pack_in_order(some, rows_per_batch=2, row_tokens=5)[0]
 
 
 def state_of(seed):
@@ -86,20 +95,17 @@ def test_the_newest_two_are_kept(three_saved):
 
 def test_resuming_equals_never_having_stopped(tmp_path):
     """Six updates, and the same six with a restart after the third: the same bytes."""
-    step = make_sft_step(log_prob_fn, OPTIMIZER)
+    learn = make_sft_update(score, OPTIMIZER)
     rng = np.random.default_rng(0)
-    zeros = np.zeros((4, 5), np.float32)
-    batches = [
-        TrainBatch(rng.integers(0, 16, (4, 5), dtype=np.int32), zeros + 1, zeros, zeros) for _ in range(6)
-    ]
+    updates = [random_update(rng) for _ in range(6)]
     state = state_of(0)
-    for count, batch in enumerate(batches):
+    for count, update in enumerate(updates):
         if count == 3:
             Checkpointer(tmp_path).save(count, state, {})
-        state, _ = step(state, [batch], 20.0)
+        state, _ = learn(state, (), update)
     resumed, _ = Checkpointer(tmp_path).restore(state_of(1)) or pytest.fail("nothing there")
-    for batch in batches[int(resumed.step) :]:
-        resumed, _ = step(resumed, [batch], 20.0)
+    for update in updates[int(resumed.step) :]:
+        resumed, _ = learn(resumed, (), update)
     assert_same_bytes(resumed, state)
 
 

@@ -224,6 +224,17 @@ def test_reward_rises_on_a_task_of_one_token():
     assert shares[0] < 0.35 and np.mean(shares[-3:]) > 0.9
 
 
+def test_metrics_say_how_far_the_sampler_was():
+    """Entropy log V for a uniform policy; a sampler that was uniform too shows ratio 1 and no divergence."""
+    state = init_state({"embedding": jnp.ones((V, D)), "head": jnp.zeros((D, V))}, OPTIMIZER)
+    parts = packed(rows=2, width=9)
+    uniform_NBT = parts.batches.is_policy_BT * np.float32(-np.log(V))
+    parts = parts._replace(batches=parts.batches._replace(sampler_logp_BT=uniform_NBT))
+    _, metrics = UPDATES["policy"](state, (), parts)
+    np.testing.assert_allclose([metrics["entropy"], metrics["ratio_max"]], [np.log(V), 1.0], rtol=1e-5)
+    np.testing.assert_allclose([metrics["mismatch_kl"], metrics["clip_fraction"]], 0.0, atol=1e-6)
+
+
 def test_the_largest_ratio_of_all_batches_counts():
     """Sums add up over batches, a maximum does not: it is that of the batch which has it."""
     parts = packed(rows=2, width=9)
