@@ -1,8 +1,8 @@
-"""Endless, reshuffled, resumable streams of tasks and of demonstrations.
+"""Endless, reshuffled orders of tasks and of demonstrations.
 
-Every order is a pure function of (seed, position), so a stream is its position: the state that a checkpoint
-holds is a few numbers, and a stream resumed from it is the uninterrupted one. Grain walks the positions and
-keeps that state, in this process and this thread.
+Every order is a pure function of (seed, position), so the state that a checkpoint holds is a few numbers, and
+what is resumed from it is as uninterrupted. Over demonstrations Grain walks the positions and keeps that
+state, in this process and this thread; over tasks `curriculum` does.
 """
 
 import json
@@ -26,9 +26,9 @@ class TaskDraw(NamedTuple):
     """One task of a step."""
 
     task_index: int
-    """Into the tasks that the stream was made from."""
+    """Into the tasks that the order is of."""
     visit: int
-    """How often the stream drew this task before; with G attempts a visit, attempt = visit * G + g."""
+    """How often this task was drawn before; with G attempts a visit, attempt = visit * G + g."""
 
 
 class Stream(Iterator[Element], Generic[Element]):
@@ -101,29 +101,6 @@ def task_order(tasks: Sequence[Task], *, seed: int) -> Callable[[int], TaskDraw]
         return TaskDraw(task_index=epoch_order(epoch)[place], visit=epoch)
 
     return draw_at
-
-
-def task_iterator(tasks: Sequence[Task], *, seed: int, tasks_per_step: int) -> Stream[list[TaskDraw]]:
-    """Draws the tasks of each step in the order of `task_order`.
-
-    A step may straddle two epochs; its draws are distinct as (task index, visit) pairs.
-
-    Args:
-      tasks: at least one.
-      seed: of the run.
-      tasks_per_step: P.
-
-    Raises:
-      ValueError: when there are no tasks, or `tasks_per_step` is not positive.
-    """
-    draw_at = task_order(tasks, seed=seed)
-    _require_positive("tasks_per_step", tasks_per_step)
-
-    def step_at(step: int) -> list[TaskDraw]:
-        return [draw_at(position) for position in range(step * tasks_per_step, (step + 1) * tasks_per_step)]
-
-    ids = identity_of(tasks)
-    return Stream(step_at, _identity(kind="tasks", ids=ids, seed=seed, tasks_per_step=tasks_per_step))
 
 
 def identity_of(tasks: Sequence[Task]) -> str:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codegym_jax.data.chat import Demonstration
-from codegym_jax.data.pipeline import TaskDraw, demonstration_iterator, task_iterator
+from codegym_jax.data.pipeline import TaskDraw, demonstration_iterator, task_order
 from codegym_jax.records import Task
 
 
@@ -31,8 +31,15 @@ def make_rows(lengths: list[int]) -> list[Demonstration]:
     ]
 
 
-def draw(stream, steps: int) -> list[TaskDraw]:
-    return list(itertools.chain.from_iterable(itertools.islice(stream, steps)))
+def draw(tasks: list[Task], count: int, *, seed: int = 0, start: int = 0) -> list[TaskDraw]:
+    """So many draws of the order of tasks, from a position on."""
+    return list(map(task_order(tasks, seed=seed), range(start, start + count)))
+
+
+def blocks_of(tasks: list[Task], size: int, count: int) -> list[tuple[str, ...]]:
+    """The environments of so many draws at a time."""
+    env_ids = [tasks[one.task_index].env_id for one in draw(tasks, size * count)]
+    return [tuple(env_ids[start : start + size]) for start in range(0, size * count, size)]
 
 
 def row_ids(batches: list[list[Demonstration]]) -> list[list[int]]:
@@ -41,69 +48,50 @@ def row_ids(batches: list[list[Demonstration]]) -> list[list[int]]:
 
 @settings(max_examples=30)
 @given(st.lists(st.integers(1, 7), min_size=1, max_size=5), st.integers(1, 9), st.integers(0, 3))
-def test_every_epoch_draws_every_task_once(counts, tasks_per_step, seed):
+def test_every_epoch_draws_every_task_once(counts, epochs, seed):
     tasks = make_tasks(*counts)
-    stream = task_iterator(tasks, seed=seed, tasks_per_step=tasks_per_step)
-    draws = draw(stream, 3 * len(tasks))  # a whole number of epochs: 3 * P of them
-    epochs = 3 * tasks_per_step
+    draws = draw(tasks, epochs * len(tasks), seed=seed)
     assert sorted(draws) == sorted(TaskDraw(i, e) for i in range(len(tasks)) for e in range(epochs))
     assert [one.visit for one in draws] == sorted(one.visit for one in draws)
 
 
 def test_environments_of_equal_size_come_once_in_each_block():
     """In an order of its own, or smaller steps would pair the same environments for a whole epoch."""
-    tasks = make_tasks(6, 6, 6, 6, 6)
-    blocks = [
-        tuple(tasks[one.task_index].env_id for one in block)
-        for block in itertools.islice(task_iterator(tasks, seed=0, tasks_per_step=5), 24)
-    ]
+    blocks = blocks_of(make_tasks(6, 6, 6, 6, 6), 5, 24)
     assert {frozenset(block) for block in blocks} == {frozenset(f"env{e}" for e in range(5))}
     assert len(set(blocks)) > 12  # of 120 orders, 24 random draws repeat few
 
 
 def test_a_large_environment_comes_at_an_even_pace():
     """Every sixth part of an epoch of 60 + 6 tasks holds 10 of the one and 1 of the other."""
-    tasks = make_tasks(60, 6)
-    for block in itertools.islice(task_iterator(tasks, seed=0, tasks_per_step=11), 12):
-        assert Counter(tasks[one.task_index].env_id for one in block) == {"env0": 10, "env1": 1}
+    for block in blocks_of(make_tasks(60, 6), 11, 12):
+        assert Counter(block) == {"env0": 10, "env1": 1}
 
 
 def test_epochs_and_seeds_are_shuffled_differently():
     tasks = make_tasks(20, 20)
-    orders = set()
-    for seed in range(3):
-        stream = task_iterator(tasks, seed=seed, tasks_per_step=40)
-        orders |= {tuple(one.task_index for one in next(stream)) for _ in range(3)}
+    orders = {
+        tuple(one.task_index for one in draw(tasks, 40, seed=seed, start=40 * epoch))
+        for seed in range(3)
+        for epoch in range(3)
+    }
     assert len(orders) == 9
 
 
 def test_the_order_in_which_tasks_are_given_changes_nothing():
     tasks = make_tasks(5, 3, 4)
-    forward = draw(task_iterator(tasks, seed=1, tasks_per_step=4), 9)
-    backward = draw(task_iterator(tasks[::-1], seed=1, tasks_per_step=4), 9)
+    forward, backward = draw(tasks, 36, seed=1), draw(tasks[::-1], 36, seed=1)
     assert [tasks[one.task_index] for one in forward] == [tasks[::-1][one.task_index] for one in backward]
 
 
-def test_a_step_larger_than_the_task_set_draws_each_pair_once():
-    draws = next(task_iterator(make_tasks(2, 1), seed=0, tasks_per_step=8))
-    assert len(set(draws)) == 8
-
-
-@pytest.mark.parametrize("before", [0, 1, 7, 20])
-def test_a_task_stream_resumes_where_it_was(before):
-    """20 steps of 4 over 9 tasks cross many epochs; the state goes through JSON as in a checkpoint."""
-
-    def make():
-        return task_iterator(make_tasks(5, 4), seed=2, tasks_per_step=4)
-
-    uninterrupted = make()
-    draw(uninterrupted, before)
-    state = json.loads(json.dumps(uninterrupted.get_state()))
-    expected = draw(uninterrupted, 20)
-    resumed = make()
-    draw(resumed, 3)  # wherever it stood
-    resumed.set_state(state)
-    assert draw(resumed, 20) == expected
+@pytest.mark.parametrize("start", [0, 1, 8, 9, 30])
+def test_an_order_is_its_position(start):
+    """Asked from anywhere, and in any order of asking."""
+    tasks = make_tasks(5, 4)
+    expected = draw(tasks, 60, seed=2)[start : start + 20]
+    assert draw(tasks, 20, seed=2, start=start) == expected
+    draw_at = task_order(tasks, seed=2)
+    assert [draw_at(position) for position in reversed(range(start, start + 20))] == expected[::-1]
 
 
 @pytest.mark.parametrize("before", [0, 1, 8, 19])
@@ -123,14 +111,13 @@ def test_a_demonstration_stream_resumes_where_it_was(before):
 @pytest.mark.parametrize(
     "other",
     [
-        task_iterator(make_tasks(5, 4), seed=3, tasks_per_step=4),
-        task_iterator(make_tasks(5, 4), seed=2, tasks_per_step=5),
-        task_iterator(make_tasks(5, 5), seed=2, tasks_per_step=4),
-        demonstration_iterator(make_rows([1]), seed=2, rows=4),
+        demonstration_iterator(make_rows([5, 4]), seed=3, rows=4),
+        demonstration_iterator(make_rows([5, 4]), seed=2, rows=5),
+        demonstration_iterator(make_rows([5, 5]), seed=2, rows=4),
     ],
 )
 def test_a_position_in_another_stream_is_refused(other):
-    stream = task_iterator(make_tasks(5, 4), seed=2, tasks_per_step=4)
+    stream = demonstration_iterator(make_rows([5, 4]), seed=2, rows=4)
     with pytest.raises(ValueError, match="belongs to other data or settings"):
         stream.set_state(other.get_state())
 
@@ -150,20 +137,19 @@ def test_demonstrations_come_equally_often(lengths, rows, seed):
 
 def test_each_epoch_is_another_shuffle():
     stream = demonstration_iterator(make_rows(list(range(1, 13))), seed=0, rows=4)
-    epochs = [sum(row_ids(list(itertools.islice(stream, 3))), []) for _ in range(4)]
+    batches = [row_ids(list(itertools.islice(stream, 3))) for _ in range(4)]
+    epochs = [[row for batch in of_epoch for row in batch] for of_epoch in batches]
     assert all(sorted(epoch) == sorted(epochs[0]) for epoch in epochs)
     assert len(set(map(tuple, epochs))) == 4
 
 
-@pytest.mark.parametrize("make", [task_iterator, demonstration_iterator])
-def test_nothing_to_draw_from_is_refused(make):
-    size = {"tasks_per_step": 2} if make is task_iterator else {"rows": 2}
+def test_nothing_to_draw_from_is_refused():
     with pytest.raises(ValueError, match="there are none"):
-        make([], seed=0, **size)
+        task_order([], seed=0)
+    with pytest.raises(ValueError, match="there are none"):
+        demonstration_iterator([], seed=0, rows=2)
 
 
-def test_an_empty_step_is_refused():
-    with pytest.raises(ValueError, match="tasks_per_step must be positive, got 0"):
-        task_iterator(make_tasks(1), seed=0, tasks_per_step=0)
+def test_an_empty_batch_is_refused():
     with pytest.raises(ValueError, match="rows must be positive, got -1"):
         demonstration_iterator(make_rows([1]), seed=0, rows=-1)

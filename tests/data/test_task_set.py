@@ -281,10 +281,13 @@ def test_tensorflow_is_never_imported(tmp_path):
     write(tmp_path / "set")
     program = """
 import sys
+import numpy
 from codegym_jax.data import chat, pipeline, task_set
 opened = task_set.TaskSet.open(sys.argv[1])
 tasks = list(opened.source("train"))
-next(pipeline.task_iterator(tasks, seed=0, tasks_per_step=2))
+pipeline.task_order(tasks, seed=0)(2)
+rows = [chat.Demonstration(token_ids=numpy.arange(3), is_policy=numpy.ones(3, bool))]
+next(pipeline.demonstration_iterator(rows, seed=0, rows=2))
 task_set.write_task_set(sys.argv[2], list(opened.specs.values()), tasks, {},
                         {task.task_id: "train" for task in tasks}, {})
 assert "tensorflow" not in sys.modules

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codegym_jax.data.curriculum import Curriculum
-from codegym_jax.data.pipeline import task_iterator, task_order
+from codegym_jax.data.pipeline import task_order
 from codegym_jax.pipelines.rollouts import StepPlayer, StepRules, select, step_episodes
 from codegym_jax.records import CallError, StopReason, Turn
 from codegym_jax.rollout.episode_log import digest
@@ -33,8 +33,9 @@ def names(episodes):
 
 def test_without_further_rules_a_step_is_the_next_tasks_of_the_order():
     """G attempts at each, numbered on at the next visit; all are learned from."""
-    player, stream = make_player(), task_iterator(TASKS, seed=1, tasks_per_step=P)
-    for step, draws in zip(range(1, 8), stream, strict=False):
+    player, draw_at = make_player(), task_order(TASKS, seed=1)
+    for step in range(1, 8):
+        draws = [draw_at(position) for position in range((step - 1) * P, step * P)]
         given = player.play_step(step, "params", step - 1)
         assert names(given.played) == [
             (TASKS[index].task_id, visit * G + g) for index, visit in draws for g in range(G)
