@@ -40,6 +40,21 @@ def add_experiment(
     return command
 
 
+def add_processes(command: argparse.ArgumentParser) -> None:
+    """Adds what a command that runs on several processes is told of them; see `host.joined`."""
+    group = command.add_argument_group(
+        "several processes", "Start the same command once for each process, on one run folder that all see."
+    )
+    group.add_argument(
+        "--coordinator",
+        default="",
+        metavar="HOST:PORT",
+        help="where process 0 listens; auto: as JAX finds it on TPU pods, under Slurm and under Open MPI",
+    )
+    group.add_argument("--process-id", type=int, default=-1, metavar="I", help="of this one, from 0")
+    group.add_argument("--process-count", type=int, default=0, metavar="N", help="of all of them")
+
+
 def load_config(options: argparse.Namespace) -> RunConfig:
     """The experiment that was asked for, presets and overrides applied; names the run folder if none is."""
     if getattr(options, "run", pathlib.Path()) is None:

@@ -1,7 +1,11 @@
 """What commands use of this machine: a place for caches, and JAX with its compiled programs kept there."""
 
+import argparse
 import logging
 import pathlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 
 def cache_dir() -> pathlib.Path:
@@ -19,3 +23,16 @@ def with_jax() -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     logging.getLogger("jax").setLevel(logging.ERROR)
     logging.getLogger("absl").setLevel(logging.ERROR)
+
+
+@contextmanager
+def joined(options: argparse.Namespace) -> Iterator[Any]:
+    """Readies JAX and joins the processes that the options name (`experiment_file.add_processes`), if any.
+
+    Gives `pipelines.processes.Processes`.
+    """
+    with_jax()
+    from codegym_jax.pipelines import processes
+
+    with processes.joined(options.coordinator, options.process_id, options.process_count) as together:
+        yield together

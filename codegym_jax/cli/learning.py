@@ -5,17 +5,21 @@ import json
 import sys
 from typing import Any
 
-from codegym_jax.cli.experiment_file import add_experiment, load_config
-from codegym_jax.cli.host import cache_dir, with_jax
+from codegym_jax.cli.experiment_file import add_experiment, add_processes, load_config
+from codegym_jax.cli.host import cache_dir, joined, with_jax
 from codegym_jax.config import UserError
 from codegym_jax.data.splits import SPLITS
 
 
 def add(commands: Any) -> None:
     """Adds them."""
-    add_experiment(commands, "sft", "Warm-start the policy on oracle episodes.", _sft)
-    add_experiment(commands, "train", "Improve the warm-started policy by reinforcement learning.", _train)
+    sft = add_experiment(commands, "sft", "Warm-start the policy on oracle episodes.", _sft)
+    train = add_experiment(
+        commands, "train", "Improve the warm-started policy by reinforcement learning.", _train
+    )
     evaluate = add_experiment(commands, "eval", "Success on held-out tasks, greedy and sampled.", _evaluate)
+    for command in (sft, train, evaluate):
+        add_processes(command)
     evaluate.add_argument(
         "--stage",
         choices=("start", "sft", "train", "control"),
@@ -48,46 +52,47 @@ def add(commands: Any) -> None:
 
 def _sft(options: argparse.Namespace) -> int:
     config = load_config(options)
-    with_jax()
-    from codegym_jax.pipelines.experiment import prepare
-    from codegym_jax.pipelines.sft import run_sft
-    from codegym_jax.trainer.state import params_hash
+    with joined(options) as processes:
+        from codegym_jax.pipelines.experiment import prepare
+        from codegym_jax.pipelines.sft import run_sft
+        from codegym_jax.trainer.state import params_hash
 
-    bench = prepare(config, options.run, cache_dir())
-    with bench.timed("sft"):
-        print(f"parameters {params_hash(run_sft(bench))}")
-    return 0
+        bench = prepare(config, options.run, cache_dir(), processes)
+        with bench.timed("sft"):
+            print(f"parameters {params_hash(run_sft(bench))}")
+        return 0
 
 
 def _train(options: argparse.Namespace) -> int:
     config = load_config(options)
-    with_jax()
-    from codegym_jax.pipelines.experiment import prepare
-    from codegym_jax.pipelines.sft import run_sft
-    from codegym_jax.pipelines.train import run_train
-    from codegym_jax.trainer.state import params_hash
+    with joined(options) as processes:
+        from codegym_jax.pipelines.experiment import prepare
+        from codegym_jax.pipelines.sft import run_sft
+        from codegym_jax.pipelines.train import run_train
+        from codegym_jax.trainer.state import params_hash
 
-    bench = prepare(config, options.run, cache_dir())
-    with bench.timed("sft"):
-        params = run_sft(bench)
-    with bench.timed("train"):
-        print(f"parameters {params_hash(run_train(bench, params))}")
-    return 0
+        bench = prepare(config, options.run, cache_dir(), processes)
+        with bench.timed("sft"):
+            params = run_sft(bench)
+        with bench.timed("train"):
+            print(f"parameters {params_hash(run_train(bench, params))}")
+        return 0
 
 
 def _evaluate(options: argparse.Namespace) -> int:
     config = load_config(options)
-    with_jax()
-    from codegym_jax.pipelines.evaluate import run_evaluation
-    from codegym_jax.pipelines.experiment import prepare
+    with joined(options) as processes:
+        from codegym_jax.pipelines.evaluate import run_evaluation
+        from codegym_jax.pipelines.experiment import prepare
+        from codegym_jax.pipelines.stages import newest_stage, stage_params
 
-    bench = prepare(config, options.run, cache_dir())
-    stage = options.stage or bench.newest_stage()
-    params = bench.stage_params(stage)
-    name = f"{stage}_{'_'.join(options.split)}"
-    print(json.dumps(run_evaluation(bench, params, name, options.split), indent=2))
-    print(f"transcripts: {bench.folder / 'transcripts' / name}", file=sys.stderr)
-    return 0
+        bench = prepare(config, options.run, cache_dir(), processes)
+        stage = options.stage or newest_stage(bench)
+        params = stage_params(bench, stage)
+        name = f"{stage}_{'_'.join(options.split)}"
+        print(json.dumps(run_evaluation(bench, params, name, options.split), indent=2))
+        print(f"transcripts: {bench.folder / 'transcripts' / name}", file=sys.stderr)
+        return 0
 
 
 def _control(options: argparse.Namespace) -> int:

@@ -4,8 +4,8 @@ import argparse
 import pathlib
 from typing import Any
 
-from codegym_jax.cli.experiment_file import add_experiment, load_config, run_config
-from codegym_jax.cli.host import cache_dir, with_jax
+from codegym_jax.cli.experiment_file import add_experiment, add_processes, load_config, run_config
+from codegym_jax.cli.host import cache_dir, joined
 
 _MAX_SHOWN = 10
 """Differences that are printed; all are counted."""
@@ -13,9 +13,10 @@ _MAX_SHOWN = 10
 
 def add_run(commands: Any) -> None:
     """Adds what makes one."""
-    add_experiment(
+    run = add_experiment(
         commands, "run", "Every stage: synthesize, warm-start, reinforce, evaluate, reverify, report.", _run
     )
+    add_processes(run)
 
 
 def add_looks(commands: Any) -> None:
@@ -31,11 +32,11 @@ def add_looks(commands: Any) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     config = load_config(options)
-    with_jax()
-    from codegym_jax.pipelines.experiment import run_experiment
+    with joined(options) as processes:
+        from codegym_jax.pipelines.experiment import run_experiment
 
-    result = run_experiment(config, options.run, cache_dir())
-    return 0 if result["reverified_identical"] else 1
+        result = run_experiment(config, options.run, cache_dir(), processes)
+        return 0 if result["reverified_identical"] else 1
 
 
 def _reverify(options: argparse.Namespace) -> int:
