@@ -5,6 +5,7 @@ its own devices and then given to all (`rollout.exchange`), so that all build th
 writes files. The run folder must be on a path that all of them see.
 """
 
+import atexit
 import os
 import secrets
 import socket
@@ -89,9 +90,14 @@ ALONE = Processes()
 
 
 class NoMetrics:
-    """In place of a `MetricsWriter`, where another process writes the metrics."""
+    """In place of a `MetricsWriter`, where another process writes the metrics, or they are there already.
 
-    cursor = 0
+    Args:
+      cursor: for the checkpoints.
+    """
+
+    def __init__(self, cursor: int = 0) -> None:
+        self.cursor = cursor
 
     def write(self, stage: str, step: int, values: Mapping[str, Any]) -> dict[str, Any]:
         """Writes nothing; the row without its clock."""
@@ -133,6 +139,7 @@ def joined(coordinator: str = "", process_id: int = -1, process_count: int = 0) 
         if isinstance(error, jax.errors.JaxRuntimeError):  # perhaps since another one is gone: then this ends
             sleep(_GRACE_S)
         links.stop(f"{type(error).__name__}: {error}")
+        atexit.register(_exit_at_once, _exit_code(error))
         raise
     finally:
         CONSOLE.quiet = False
@@ -194,6 +201,20 @@ def _accept(server: socket.socket, token: bytes, count: int) -> dict[int, socket
         else:
             connection.close()
     return peers
+
+
+def _exit_code(error: BaseException) -> int:
+    """What the command line exits with for an error."""
+    if isinstance(error, UserError | OSError):
+        return 2
+    return 130 if isinstance(error, KeyboardInterrupt) else 1
+
+
+def _exit_at_once(code: int) -> None:
+    """Ends this process when all has been said: JAX would wait for the others, which are gone, and abort."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def end_this_process(what: str) -> None:
