@@ -2,7 +2,7 @@
 
     codegym run configs/qwen2_5_32b_v5p.py --run runs/qwen2_5_32b_v5p
 
-Device: v5p-128 (64 chips, 16 hosts). Never run yet; the figures below are planned.
+Device: v5p-128 (64 chips, 16 machines of 4). Never run yet; the figures below are planned.
 
 The settings are the paper's (CodeGym, arXiv 2509.17325, appendix E.1) where it gives them: 512 tasks x 8
 attempts, 8 updates a step, learning rate 1e-6 with 5 steps of warm-up, AdamW 0.9 / 0.95, weight decay 0.1,
@@ -14,36 +14,38 @@ clip 0.2, no KL, 100 steps,
     codegym plan configs/qwen2_5_32b_v5p.py --devices v5p-128
 
     qwen2.5-32b on v5p-128: 64 x 95.00 GB
-      mesh data=1 fsdp=8 tensor=8; to sample data=8 fsdp=1 tensor=8
-      a step: 8 updates x 64 batches x 8 rows of up to 29,696 tokens
-      its arithmetic, were every row full: 4.1e+19 FLOP, 1,382 s at peak speed
+      mesh data=1 fsdp=8 tensor=8; to sample data=1 fsdp=1 tensor=4 in each of 16 processes
+      a step: 8 updates of at most 64 batches of 8 rows of 29,696 tokens
+      its arithmetic, were no episode shorter: 4.1e+19 FLOP, 1,382 s at peak speed
 
     GB on each device
-      stays                      45.08
+      stays                      33.40
         parameters                2.05  32.8 G, float32
-        optimizer                 4.10  two moments, float32
-        key-value cache          38.93  40 slots here x 29,696 tokens x 32,768 B, bfloat16
-      learning                   28.74
-        gradients                 4.10  float32, the sum and one batch's
-        batch                     0.00  1 rows here x 29,696 tokens
+        optimizer                 4.10  adamw: two moments, float32
+        key-value cache          27.25  14 slots here x 29,696 tokens x 65,536 B, bfloat16
+      learning                   27.77
+        gradients                 4.10  float32, and a sum in float32
+        batches                   0.05  64 of 1 rows here x 29,696 tokens
         activations kept         19.47  64 layers, policy.remat=full
-        one layer's backward      3.79  all of its activations, attention by splash
-        logits                    0.23  1,024 positions: values, shares, gradients; float32
-        weights, whole            0.44  two layers and the head, gathered over fsdp
-        gradients, whole          0.71  of a layer, the head and the embedding, not yet scattered
-      sampling                   25.05
-        parameters to sample      8.19  a copy over data 8 x fsdp 1 x tensor 8, bfloat16
-        prefill                  15.57  16 slots, taken out and put back
-        attention scores          1.22  of one layer, by xla
-        logits                    0.07  every slot: values, sorted, shares; float32
-      peak                       73.82  78% of 95.00: fits (10% are to stay free)
+        one layer                 3.79  all of its activations, attention by splash
+        weights, whole            0.24  two layers, gathered over fsdp
+        gradients, whole          0.12  of a layer, not yet scattered
+      optimizer                   7.18
+        gradients                 2.05  float32
+        the step                  5.13  it, and what takes the place of the old only at the end
+      sampling                   45.78
+        parameters to sample     16.38  a copy over data 1 x fsdp 1 x tensor 4, bfloat16
+        prefill                  27.25  14 slots, taken out and put back
+        attention scores          2.13  of one layer, by xla
+        logits                    0.03  every slot: values, sorted, shares; float32
+      peak                       79.18  83% of 95.00: fits (10% are to stay free)
 
     GB that each device sends
       all-gather over fsdp         13.82  a batch: weights, 2 times, and the head
       all-reduce over data, fsdp   24.21  a batch: gradients, the head's 29 times; half where XLA scatters
       all-reduce over tensor       272.5  a batch: activations, 8 a layer
-      reshard to sample             8.19  a step: to data 8 x fsdp 1 x tensor 8
-      all-reduce over tensor        0.11  a token: activations, 2 a layer; logits
+      reshard to sample            16.38  a step: to data 1 x fsdp 1 x tensor 4 of each process
+      all-reduce over tensor        0.03  a token: activations, 2 a layer; logits
 """
 
 from codegym_jax.config import (
@@ -74,7 +76,7 @@ def config() -> RunConfig:
         rollout=RolloutConfig(
             tasks_per_step=512,
             attempts_per_task=8,
-            slots=320,
+            slots=224,
             max_tokens=29_696,
             max_turn_tokens=1_024,
             max_turns=256,
@@ -88,5 +90,5 @@ def config() -> RunConfig:
             chunk_tokens=1_024,
         ),
         mesh=MeshConfig(data=1, fsdp=8, tensor=8),
-        sampling_mesh=SamplingMeshConfig(data=8, fsdp=1, tensor=8),
+        sampling_mesh=SamplingMeshConfig(data=-1, fsdp=1, tensor=4),
     )

@@ -2,7 +2,7 @@
 
     codegym run configs/qwen2_5_32b_v6e.py --run runs/qwen2_5_32b_v6e
 
-Device: v6e-256 (256 chips, 32 hosts; a whole pod). Never run yet; the figures below are planned.
+Device: v6e-256 (256 chips, 64 machines of 4; a whole pod). Never run yet; the figures below are planned.
 
 The settings are the paper's (CodeGym, arXiv 2509.17325, appendix E.1) where it gives them: 512 tasks x 8
 attempts, 8 updates a step, learning rate 1e-6 with 5 steps of warm-up, AdamW 0.9 / 0.95, weight decay 0.1,
@@ -13,36 +13,38 @@ clip 0.2, no KL, 100 steps; episodes have 16,384 tokens where the paper allows 2
     codegym plan configs/qwen2_5_32b_v6e.py --devices v6e-256
 
     qwen2.5-32b on v6e-256: 256 x 32.00 GB
-      mesh data=1 fsdp=32 tensor=8; to sample data=32 fsdp=1 tensor=8
-      a step: 8 updates x 16 batches x 32 rows of up to 16,384 tokens
-      its arithmetic, were every row full: 2e+19 FLOP, 85 s at peak speed
+      mesh data=1 fsdp=32 tensor=8; to sample data=1 fsdp=1 tensor=4 in each of 64 processes
+      a step: 8 updates of at most 16 batches of 32 rows of 16,384 tokens
+      its arithmetic, were no episode shorter: 2e+19 FLOP, 85 s at peak speed
 
     GB on each device
-      stays                       7.99
+      stays                       5.84
         parameters                0.51  32.8 G, float32
-        optimizer                 1.03  two moments, float32
-        key-value cache           6.44  12 slots here x 16,384 tokens x 32,768 B, bfloat16
-      learning                   14.95
-        gradients                 1.03  float32, the sum and one batch's
-        batch                     0.00  1 rows here x 16,384 tokens
+        optimizer                 1.03  adamw: two moments, float32
+        key-value cache           4.30  4 slots here x 16,384 tokens x 65,536 B, bfloat16
+      learning                   14.23
+        gradients                 1.03  float32, and a sum in float32
+        batches                   0.01  16 of 1 rows here x 16,384 tokens
         activations kept         10.74  64 layers, policy.remat=full
-        one layer's backward      2.09  all of its activations, attention by splash
-        logits                    0.23  1,024 positions: values, shares, gradients; float32
-        weights, whole            0.44  two layers and the head, gathered over fsdp
-        gradients, whole          0.41  of a layer, the head and the embedding, not yet scattered
-      sampling                   17.48
-        parameters to sample      8.19  a copy over data 32 x fsdp 1 x tensor 8, bfloat16
-        prefill                   8.59  16 slots, taken out and put back
-        attention scores          0.67  of one layer, by xla
-        logits                    0.02  every slot: values, sorted, shares; float32
-      peak                       25.46  80% of 32.00: fits (10% are to stay free)
+        one layer                 2.09  all of its activations, attention by splash
+        weights, whole            0.24  two layers, gathered over fsdp
+        gradients, whole          0.12  of a layer, not yet scattered
+      optimizer                   1.80
+        gradients                 0.51  float32
+        the step                  1.29  it, and what takes the place of the old only at the end
+      sampling                   21.02
+        parameters to sample     16.38  a copy over data 1 x fsdp 1 x tensor 4, bfloat16
+        prefill                   4.29  4 slots, taken out and put back
+        attention scores          0.34  of one layer, by xla
+        logits                    0.01  every slot: values, sorted, shares; float32
+      peak                       26.86  84% of 32.00: fits (10% are to stay free)
 
     GB that each device sends
       all-gather over fsdp         15.30  a batch: weights, 2 times, and the head
       all-reduce over data, fsdp   21.34  a batch: gradients, the head's 16 times; half where XLA scatters
       all-reduce over tensor       150.3  a batch: activations, 8 a layer
-      reshard to sample             8.19  a step: to data 32 x fsdp 1 x tensor 8
-      all-reduce over tensor        0.03  a token: activations, 2 a layer; logits
+      reshard to sample            16.38  a step: to data 1 x fsdp 1 x tensor 4 of each process
+      all-reduce over tensor        0.01  a token: activations, 2 a layer; logits
 """
 
 from codegym_jax.config import (
@@ -73,7 +75,7 @@ def config() -> RunConfig:
         rollout=RolloutConfig(
             tasks_per_step=512,
             attempts_per_task=8,
-            slots=384,
+            slots=256,
             max_tokens=16_384,
             max_turn_tokens=1_024,
             max_turns=256,
@@ -87,5 +89,5 @@ def config() -> RunConfig:
             chunk_tokens=1_024,
         ),
         mesh=MeshConfig(data=1, fsdp=32, tensor=8),
-        sampling_mesh=SamplingMeshConfig(data=32, fsdp=1, tensor=8),
+        sampling_mesh=SamplingMeshConfig(data=-1, fsdp=1, tensor=4),
     )

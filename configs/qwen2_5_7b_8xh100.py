@@ -15,28 +15,31 @@ allows 29,696.
 
     qwen2.5-7b on h100-8: 8 x 80.00 GB
       mesh data=1 fsdp=8 tensor=1; to sample data=2 fsdp=1 tensor=4
-      a step: 8 updates x 16 batches x 8 rows of up to 16,384 tokens
-      its arithmetic, were every row full: 1.2e+18 FLOP, 148 s at peak speed
+      a step: 8 updates of at most 16 batches of 8 rows of 16,384 tokens
+      its arithmetic, were no episode shorter: 1.2e+18 FLOP, 148 s at peak speed
 
     GB on each device
       stays                      33.98
         parameters                3.81  7.62 G, float32
-        optimizer                 7.62  two moments, float32
+        optimizer                 7.62  adamw: two moments, float32
         key-value cache          22.55  96 slots here x 16,384 tokens x 14,336 B, bfloat16
-      learning                   21.58
-        gradients                 7.62  float32, the sum and one batch's
-        batch                     0.00  1 rows here x 16,384 tokens
+      learning                   18.34
+        gradients                 7.62  float32, and a sum in float32
+        batches                   0.01  16 of 1 rows here x 16,384 tokens
         activations kept          3.29  28 layers, policy.remat=full
-        one layer's backward      4.95  all of its activations, attention by cudnn
-        logits                    1.87  1,024 positions: values, shares, gradients; float32
-        weights, whole            2.02  two layers and the head, gathered over fsdp
-        gradients, whole          1.83  of a layer, the head and the embedding, not yet scattered
+        one layer                 4.95  all of its activations, attention by cudnn
+        attention mask            1.07  16,384 x 16,384 of each row, and its gradient
+        weights, whole            0.93  two layers, gathered over fsdp
+        gradients, whole          0.47  of a layer, not yet scattered
+      optimizer                  13.33
+        gradients                 3.81  float32
+        the step                  9.52  it, and what takes the place of the old only at the end
       sampling                    8.68
         parameters to sample      3.81  a copy over data 2 x fsdp 1 x tensor 4, bfloat16
         prefill                   3.76  16 slots, taken out and put back
         attention scores          0.94  of one layer, by xla
         logits                    0.18  every slot: values, sorted, shares; float32
-      peak                       55.56  69% of 80.00: fits (10% are to stay free)
+      peak                       52.32  65% of 80.00: fits (10% are to stay free)
 
     GB that each device sends
       all-gather over fsdp         23.79  a batch: weights, 2 times, and the head

@@ -2,7 +2,7 @@
 
     codegym run configs/qwen2_5_7b_v5p.py --run runs/qwen2_5_7b_v5p
 
-Device: v5p-64 (32 chips, 8 hosts). Never run yet; the figures below are planned.
+Device: v5p-64 (32 chips, 8 machines of 4). Never run yet; the figures below are planned.
 
 The settings are the paper's (CodeGym, arXiv 2509.17325, appendix E.1) where it gives them: 512 tasks x 8
 attempts, 8 updates a step, learning rate 1e-6 with 5 steps of warm-up, AdamW 0.9 / 0.95, weight decay 0.1,
@@ -14,35 +14,37 @@ clip 0.2, no KL, 100 steps,
     codegym plan configs/qwen2_5_7b_v5p.py --devices v5p-64
 
     qwen2.5-7b on v5p-64: 32 x 95.00 GB
-      mesh data=1 fsdp=8 tensor=4; to sample data=8 fsdp=1 tensor=4
-      a step: 8 updates x 64 batches x 8 rows of up to 29,696 tokens
-      its arithmetic, were every row full: 9.8e+18 FLOP, 666 s at peak speed
+      mesh data=1 fsdp=8 tensor=4; to sample data=1 fsdp=1 tensor=4 in each of 8 processes
+      a step: 8 updates of at most 64 batches of 8 rows of 29,696 tokens
+      its arithmetic, were no episode shorter: 9.8e+18 FLOP, 666 s at peak speed
 
     GB on each device
       stays                      70.99
         parameters                0.95  7.62 G, float32
-        optimizer                 1.91  two moments, float32
+        optimizer                 1.91  adamw: two moments, float32
         key-value cache          68.13  160 slots here x 29,696 tokens x 14,336 B, bfloat16
-      learning                   13.05
-        gradients                 1.91  float32, the sum and one batch's
-        batch                     0.00  1 rows here x 29,696 tokens
+      learning                   11.81
+        gradients                 1.91  float32, and a sum in float32
+        batches                   0.05  64 of 1 rows here x 29,696 tokens
         activations kept          5.96  28 layers, policy.remat=full
-        one layer's backward      3.54  all of its activations, attention by splash
-        logits                    0.47  1,024 positions: values, shares, gradients; float32
-        weights, whole            0.51  two layers and the head, gathered over fsdp
-        gradients, whole          0.66  of a layer, the head and the embedding, not yet scattered
+        one layer                 3.54  all of its activations, attention by splash
+        weights, whole            0.23  two layers, gathered over fsdp
+        gradients, whole          0.12  of a layer, not yet scattered
+      optimizer                   3.33
+        gradients                 0.95  float32
+        the step                  2.38  it, and what takes the place of the old only at the end
       sampling                   13.04
-        parameters to sample      3.81  a copy over data 8 x fsdp 1 x tensor 4, bfloat16
+        parameters to sample      3.81  a copy over data 1 x fsdp 1 x tensor 4, bfloat16
         prefill                   6.81  16 slots, taken out and put back
         attention scores          2.13  of one layer, by xla
         logits                    0.29  every slot: values, sorted, shares; float32
-      peak                       84.04  88% of 95.00: fits (10% are to stay free)
+      peak                       84.03  88% of 95.00: fits (10% are to stay free)
 
     GB that each device sends
       all-gather over fsdp          5.95  a batch: weights, 2 times, and the head
       all-reduce over data, fsdp   20.02  a batch: gradients, the head's 29 times; half where XLA scatters
       all-reduce over tensor       71.52  a batch: activations, 8 a layer
-      reshard to sample             3.81  a step: to data 8 x fsdp 1 x tensor 4
+      reshard to sample             3.81  a step: to data 1 x fsdp 1 x tensor 4 of each process
       all-reduce over tensor        0.17  a token: activations, 2 a layer; logits
 """
 
@@ -88,5 +90,5 @@ def config() -> RunConfig:
             chunk_tokens=1_024,
         ),
         mesh=MeshConfig(data=1, fsdp=8, tensor=4),
-        sampling_mesh=SamplingMeshConfig(data=8, fsdp=1, tensor=4),
+        sampling_mesh=SamplingMeshConfig(data=-1, fsdp=1, tensor=4),
     )

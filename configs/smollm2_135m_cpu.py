@@ -19,7 +19,6 @@ Device: 2 CPU cores.
       stays                       1.29
         parameters                0.54  0.135 G, float32
         key-value cache           0.76  8 slots here x 2,048 tokens x 46,080 B, float32
-      learning                    0.00
       sampling                    0.84
         prefill                   0.75  8 slots, taken out and put back
         attention scores          0.08  of one layer, by xla

@@ -11,27 +11,29 @@ Device: 1 GPU of 80 GB. Never run yet; the figures below are planned.
 
     smollm2-135m on h100-1: 1 x 80.00 GB
       mesh data=1 fsdp=1 tensor=1
-      a step: 4 updates x 8 batches x 16 rows of up to 4,096 tokens
-      its arithmetic, were every row full: 3.4e+15 FLOP, 3 s at peak speed
+      a step: 4 updates of at most 8 batches of 16 rows of 4,096 tokens
+      its arithmetic, were no episode shorter: 3.4e+15 FLOP, 3 s at peak speed
 
     GB on each device
       stays                      49.94
         parameters                0.54  0.135 G, float32
-        optimizer                 1.08  two moments, float32
+        optimizer                 1.08  adamw: two moments, float32
         key-value cache          48.33  512 slots here x 4,096 tokens x 23,040 B, bfloat16
-      learning                   10.31
-        gradients                 1.08  float32, the sum and one batch's
-        batch                     0.00  16 rows here x 4,096 tokens
+      learning                    8.31
+        gradients                 1.08  float32, and a sum in float32
+        batches                   0.01  8 of 16 rows here x 4,096 tokens
         activations kept          2.27  30 layers, policy.remat=full
-        one layer's backward      2.05  all of its activations, attention by cudnn
         logits                    4.83  512 positions: values, shares, gradients; float32
-        weights, whole            0.07  two layers and the head, in bfloat16
+        head, whole               0.11  in bfloat16, and its gradient
+      optimizer                   1.88
+        gradients                 0.54  float32
+        the step                  1.35  it, and what takes the place of the old only at the end
       sampling                    3.29
         parameters to sample      0.27  a copy over data 1 x fsdp 1 x tensor 1, bfloat16
         prefill                   1.51  16 slots, taken out and put back
         attention scores          1.21  of one layer, by xla
         logits                    0.30  every slot: values, sorted, shares; float32
-      peak                       60.25  75% of 80.00: fits (10% are to stay free)
+      peak                       58.25  73% of 80.00: fits (10% are to stay free)
 """
 
 from codegym_jax.config import (

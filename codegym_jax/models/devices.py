@@ -1,10 +1,12 @@
-"""Accelerators by name: how much memory a chip has, and how fast it multiplies. Starts no device.
+"""Accelerators by name: how much memory a chip has, how fast it multiplies, and how many a process has.
+Starts no device.
 
 Vendors' GB are taken as 10^9 bytes, the smaller reading.
 
 Sources, read November 2026: https://docs.cloud.google.com/tpu/docs/v4, and v5e, v5p and v6e there (memory and
-bfloat16 peak of a chip; how slices are named); https://www.nvidia.com/en-us/data-center/a100, and h100 and
-h200 there (SXM modules; bfloat16 peak of dense matrices).
+bfloat16 peak of a chip; how slices are named, and how many chips a virtual machine has);
+https://www.nvidia.com/en-us/data-center/a100, and h100 and h200 there (SXM modules; bfloat16 peak of dense
+matrices).
 """
 
 import re
@@ -21,18 +23,20 @@ class Accelerator:
     memory_bytes: int
     peak_flops: float  # bfloat16, per second; 0: not stated
     named_by: int = 1  # how many of what a slice is named by make one chip
+    per_process: int = 0  # devices of one process, which has a machine for itself; 0: all that there are
+    alone: int = 0  # so many may belong to one process where there is no other
 
 
 ACCELERATORS: dict[str, Accelerator] = {
     # A v4 or v5p slice is named by its TensorCores, of which a chip has two: v5p-64 is 32 chips.
-    "v4": Accelerator(platform="tpu", memory_bytes=32 * 10**9, peak_flops=275e12, named_by=2),
-    "v5p": Accelerator(platform="tpu", memory_bytes=95 * 10**9, peak_flops=459e12, named_by=2),
+    "v4": Accelerator(platform="tpu", memory_bytes=32 * 10**9, peak_flops=275e12, named_by=2, per_process=4),
+    "v5p": Accelerator(platform="tpu", memory_bytes=95 * 10**9, peak_flops=459e12, named_by=2, per_process=4),
     # A v5e or v6e slice is named by its chips, which have one TensorCore: v6e-64 is 64 chips.
-    "v5e": Accelerator(platform="tpu", memory_bytes=16 * 10**9, peak_flops=197e12),
-    "v6e": Accelerator(platform="tpu", memory_bytes=32 * 10**9, peak_flops=918e12),
-    "a100": Accelerator(platform="gpu", memory_bytes=80 * 10**9, peak_flops=312e12),
-    "h100": Accelerator(platform="gpu", memory_bytes=80 * 10**9, peak_flops=989e12),
-    "h200": Accelerator(platform="gpu", memory_bytes=141 * 10**9, peak_flops=989e12),
+    "v5e": Accelerator(platform="tpu", memory_bytes=16 * 10**9, peak_flops=197e12, per_process=4, alone=8),
+    "v6e": Accelerator(platform="tpu", memory_bytes=32 * 10**9, peak_flops=918e12, per_process=4, alone=8),
+    "a100": Accelerator(platform="gpu", memory_bytes=80 * 10**9, peak_flops=312e12, per_process=8),
+    "h100": Accelerator(platform="gpu", memory_bytes=80 * 10**9, peak_flops=989e12, per_process=8),
+    "h200": Accelerator(platform="gpu", memory_bytes=141 * 10**9, peak_flops=989e12, per_process=8),
     # A host has the memory that it has; this stands for a common one, shared by everything that runs there.
     "cpu": Accelerator(platform="cpu", memory_bytes=16 * 10**9, peak_flops=0.0),
 }
@@ -49,6 +53,14 @@ class Devices:
     accelerator: Accelerator
     count: int
     """Devices as JAX counts them: chips."""
+
+    @property
+    def processes(self) -> int:
+        """Processes that run on them, one on each machine."""
+        accelerator = self.accelerator
+        if not accelerator.per_process or self.count <= max(accelerator.per_process, accelerator.alone):
+            return 1
+        return -(-self.count // accelerator.per_process)
 
 
 def parse_devices(name: str) -> Devices:

@@ -177,6 +177,11 @@ def require_consistent(config: RunConfig, algorithm: Algorithm) -> None:
       ConfigError: naming the setting to change.
     """
     settings, rollout = config.algorithm, config.rollout
+    if 0 < config.train.row_tokens < rollout.max_tokens:
+        raise ConfigError(
+            f"train.row_tokens must be 0, or at least rollout.max_tokens = {rollout.max_tokens} so that an"
+            f" episode fits into a row, got {config.train.row_tokens}"
+        )
     if settings.dual_clip and algorithm.surrogate is clipped_weight:
         raise ConfigError(
             f"algorithm.dual_clip must be 0 with algorithm.name={settings.name}, got {settings.dual_clip}"

@@ -1,15 +1,17 @@
 """`codegym plan`: does a run fit on these devices, what takes the memory, and what moves between them?
 
-From shapes alone (`plan_bytes`): no weights, no accelerator, on any machine.
+From shapes alone (`plan_shapes`): no weights, no accelerator, on any machine.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from codegym_jax.config import RunConfig
 from codegym_jax.models.devices import Devices, parse_devices
 from codegym_jax.pipelines import plan_bytes
-from codegym_jax.pipelines.plan_bytes import Item, Shapes, Transfer
+from codegym_jax.pipelines.plan_bytes import Item
+from codegym_jax.pipelines.plan_collectives import Transfer, transfers
+from codegym_jax.pipelines.plan_shapes import Shapes, resolve
 
 HEADROOM = 0.10
 """Share of a device's memory that a plan leaves for programs, fragments, and what it does not foresee."""
@@ -24,16 +26,27 @@ class Plan:
     shape: tuple[str, ...]
     """What is laid out how, one line each."""
     resident: Sequence[Item]
-    learning: Sequence[Item]
+    learning: Mapping[str, Sequence[Item]]
+    """By what is done, one after the other."""
     sampling: Sequence[Item]
+    overlaps: bool
+    """Whether sampling goes on while something is learned."""
     transfers: Sequence[Transfer]
     notes: Sequence[str]
     """What the layout costs that no figure shows."""
 
     @property
+    def peak(self) -> Sequence[Item]:
+        """All that is there at the fullest moment."""
+        largest = max(self.learning.values(), key=_total, default=())
+        if self.overlaps:
+            return (*self.resident, *largest, *self.sampling)
+        return (*self.resident, *max((largest, self.sampling), key=_total))
+
+    @property
     def peak_bytes(self) -> int:
-        """The most that is there at a time: what stays, and the larger of the two phases."""
-        return _total(self.resident) + max(_total(self.learning), _total(self.sampling))
+        """The most that is there at a time."""
+        return _total(self.peak)
 
     @property
     def fits(self) -> bool:
@@ -43,8 +56,7 @@ class Plan:
     @property
     def hints(self) -> list[str]:
         """What to change when it does not fit: the settings behind the largest figures of the peak."""
-        phase = max((self.learning, self.sampling), key=_total)
-        largest = sorted((*self.resident, *phase), key=lambda item: -item.bytes)[:3]
+        largest = sorted(self.peak, key=lambda item: -item.bytes)[:3]
         return [f"{item.name} ({_gb(item.bytes)} GB): {item.settings}" for item in largest]
 
 
@@ -56,15 +68,21 @@ def make_plan(config: RunConfig, devices: str) -> Plan:
       UserError: when there are no such devices.
     """
     found = parse_devices(devices)
-    shapes = plan_bytes.resolve(config, found.count, found.accelerator.platform)
+    shapes = resolve(config, found)
+    phases = {
+        "scoring": plan_bytes.scoring(shapes),
+        "learning": plan_bytes.learning(shapes),
+        "optimizer": plan_bytes.stepping(shapes),
+    }
     return Plan(
         title=f"{config.policy.preset} on {found.name}",
         devices=found,
         shape=_shape(shapes, found),
         resident=plan_bytes.resident(shapes),
-        learning=plan_bytes.learning(shapes),
+        learning={name: items for name, items in phases.items() if items},
         sampling=plan_bytes.sampling(shapes),
-        transfers=plan_bytes.transfers(shapes),
+        overlaps=shapes.overlaps,
+        transfers=transfers(shapes),
         notes=_notes(shapes),
     )
 
@@ -74,11 +92,7 @@ def render(plan: Plan) -> str:
     memory = plan.devices.accelerator.memory_bytes
     lines = [f"{plan.title}: {plan.devices.count} x {_gb(memory)} GB", *(f"  {line}" for line in plan.shape)]
     lines += ["", "GB on each device"]
-    for name, items in (
-        ("stays", plan.resident),
-        ("learning", plan.learning),
-        ("sampling", plan.sampling),
-    ):
+    for name, items in {"stays": plan.resident, **plan.learning, "sampling": plan.sampling}.items():
         lines.append(f"  {name:24}{_gb(_total(items)):>8}")
         lines += [f"    {item.name:22}{_gb(item.bytes):>8}  {item.why}" for item in items if item.bytes]
     share = plan.peak_bytes / memory
@@ -104,18 +118,21 @@ def _shape(shapes: Shapes, devices: Devices) -> tuple[str, ...]:
         " ".join(f"{name}={size}" for name, size in one.shape.items())
         for one in (shapes.mesh, shapes.sampling_mesh)
     )
-    lines = [
-        f"mesh {mesh}" + (f"; to sample {sampling}" if sampling != mesh else ""),
-        f"a step: {shapes.updates} updates x {shapes.batches} batches x {shapes.rows} rows"
-        f" of up to {shapes.tokens:,} tokens",
-    ]
+    if shapes.processes > 1:
+        sampling += f" in each of {shapes.processes} processes"
+    lines = [f"mesh {mesh}" + (f"; to sample {sampling}" if sampling != mesh else "")]
     if not shapes.learns:
-        return (lines[0], "no update: train.steps and sft.steps are 0")
+        return (*lines, "no update: train.steps and sft.steps are 0")
+    lines.append(
+        f"a step: {_many(shapes.updates, 'update')} of at most {_many(shapes.batches, 'batch', 'batches')} of"
+        f" {_many(shapes.rows, 'row')} of {shapes.tokens:,} tokens"
+        + ("; the next step is sampled meanwhile" if shapes.overlaps else "")
+    )
     peak = devices.accelerator.peak_flops * devices.count
     if peak:
         flops = plan_bytes.step_flops(shapes)
         lines.append(
-            f"its arithmetic, were every row full: {flops:.2g} FLOP, {flops / peak:,.0f} s at peak speed"
+            f"its arithmetic, were no episode shorter: {flops:.2g} FLOP, {flops / peak:,.0f} s at peak speed"
         )
     return tuple(lines)
 
@@ -140,11 +157,22 @@ def _notes(shapes: Shapes) -> list[str]:
         notes.append(
             "each token gathers all weights over fsdp; give sampling_mesh with fsdp=1 if a copy fits"
         )
-    if c.max_positions and shapes.tokens > c.max_positions:
-        notes.append(f"rows of {shapes.tokens:,} tokens are longer than the model's {c.max_positions:,}")
+    if c.max_positions and shapes.cache_tokens > c.max_positions:
+        notes.append(
+            f"episodes of {shapes.cache_tokens:,} tokens are longer than the model's {c.max_positions:,}"
+        )
     if shapes.compute.remat != "none" and not shapes.compute.scan_layers:
         notes.append("policy.remat without policy.scan_layers: XLA may merge the two forward passes again")
+    if shapes.warms_up and shapes.optimizer_name != "adamw":
+        notes.append(
+            "the warm start learns with adamw, whose two moments may take more than the"
+            f" {_gb(plan_bytes.bytes_per_device(shapes.state.opt_state))} GB of {shapes.optimizer_name}"
+        )
     return notes
+
+
+def _many(count: int, one: str, more: str = "") -> str:
+    return f"{count:,} {one if count == 1 else more or one + 's'}"
 
 
 def _total(items: Sequence[Item]) -> int:

@@ -36,3 +36,12 @@ def test_a_name_says_how_many_chips_and_how_large(name, count, gigabytes, platfo
 def test_other_names_are_refused(name, expected):
     with pytest.raises(UserError, match=expected):
         parse_devices(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "processes"),
+    [("v5p-8", 1), ("v5p-64", 8), ("v6e-8", 1), ("v6e-64", 16), ("h100-8", 1), ("h100-16", 2), ("cpu-64", 1)],
+)
+def test_each_machine_has_a_process(name, processes):
+    """v5p: 4 chips a machine. v6e: one machine may have 8 chips, but those of larger slices have 4."""
+    assert parse_devices(name).processes == processes

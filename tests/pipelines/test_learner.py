@@ -147,6 +147,7 @@ def test_an_unknown_algorithm_is_named(bench, start):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
+        (["train.row_tokens=20"], "train.row_tokens must be 0, or at least rollout.max_tokens = .* got 20"),
         (["algorithm.name=cispo", "algorithm.dual_clip=3"], "algorithm.dual_clip must be 0 with .*cispo"),
         (["algorithm.name=ppo", "rollout.temperature=0.7"], "truncated or masked with rollout.temperature"),
         (
