@@ -166,19 +166,9 @@ class Episode:
         return self.stop_reason is not StopReason.HOST_FAILURE
 
 
-class TrainBatch(NamedTuple):
-    """Padded rows for one update; a pytree. Masks are explicit, never derived from a pad id."""
-
-    tokens_BT: Shaped[np.ndarray, "B T"]
-    is_policy_BT: Shaped[np.ndarray, "B T"]
-    """1.0 where a loss may act: policy tokens of rows that count."""
-    sampler_logp_BT: Shaped[np.ndarray, "B T"]
-    """`sampler_logp_BT[b, t]` is that of `tokens_BT[b, t]` given what precedes it; 0 off the mask."""
-    advantage_BT: Shaped[np.ndarray, "B T"]
-
-
 class PackedBatch(NamedTuple):
-    """Rows of equal width, each of several episodes behind one another; a pytree.
+    """Rows of equal width, each of several episodes behind one another; a pytree. Masks are explicit, never
+    derived from a pad id.
 
     Nothing is shifted: every field belongs to `tokens_BT[b, t]` itself. Where the batches of an update are
     stacked, all leaves have one more axis in front.

@@ -8,12 +8,10 @@ This is also the one place where positions shift: the hidden state at t - 1 pred
 else only sees `logp_BT[b, t]`, that of `tokens_BT[b, t]` given what precedes it.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Float, Int
 
 
@@ -30,43 +28,6 @@ class Scores(NamedTuple):
     value_BT: Float[Array, "B T"] | None = None
     """Return that the critic expects before `tokens_BT[b, t]` is chosen, in reward units; 0 at position 0.
     None without a critic."""
-
-
-class TokenLogProbs(NamedTuple):
-    """What the policy says about the tokens of a batch, in nats. Position 0 has no context: both hold 0
-    there."""
-
-    logp_BT: Float[Array, "B T"]
-    """Log-probability of `tokens_BT[b, t]` given the tokens before t."""
-    entropy_BT: Float[Array, "B T"]
-    """Entropy of the distribution that `tokens_BT[b, t]` was judged by; carries no gradient."""
-
-
-def make_log_prob_fn(
-    hidden_fn: Callable[[optax.Params, Int[Array, "B T"]], Float[Array, "B T D"]],
-    head_fn: Callable[[optax.Params], Float[Array, "D V"]],
-    *,
-    chunk_tokens: int = 32,
-) -> Callable[[optax.Params, Int[Array, "B T"]], TokenLogProbs]:
-    """Joins a model's two ends, `logits = hidden @ head`, into a function of its parameters and tokens."""
-
-    def log_prob_fn(params: optax.Params, tokens_BT: Int[Array, "B T"]) -> TokenLogProbs:
-        hidden_BTD = hidden_fn(params, tokens_BT)
-        return token_log_probs(hidden_BTD, head_fn(params), tokens_BT, chunk_tokens=chunk_tokens)
-
-    return log_prob_fn
-
-
-def token_log_probs(
-    hidden_BTD: Float[Array, "B T D"],
-    head_DV: Float[Array, "D V"],
-    tokens_BT: Int[Array, "B T"],
-    *,
-    chunk_tokens: int = 32,
-) -> TokenLogProbs:
-    """`token_scores` without a critic, its entropy without a gradient."""
-    scores = token_scores(hidden_BTD, head_DV, tokens_BT, chunk_tokens=chunk_tokens)
-    return TokenLogProbs(scores.logp_BT, scores.entropy_BT)
 
 
 def token_scores(

@@ -68,7 +68,7 @@ class TrainConfig:
 class AlgorithmConfig:
     """How rewards become a gradient. Numbers with a default of 0 are off."""
 
-    name: str = "grpo"  # a key of `algorithms.presets.ALGORITHMS`: an advantage and a loss
+    name: str = "grpo"  # a key of `algorithms.recipes.ALGORITHMS`: advantages, a surrogate, a mean
     mean: str = ""  # one of MEANS; empty: the algorithm's own
     clip_low: float = 0.2
     clip_high: float = 0.2

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from codegym_jax.algorithms.log_probs import make_log_prob_fn, token_log_probs, token_scores
+from codegym_jax.algorithms.log_probs import token_scores
 
 B, T, D, V = 3, 10, 8, 50
 
@@ -36,7 +36,7 @@ def reference(hidden_BTD, head_DV, tokens_BT):
 
 @pytest.mark.parametrize("chunk_tokens", [1, 3, 5, T, 64])
 def test_matches_the_definition_whatever_the_chunk(chunk_tokens):
-    scores = token_log_probs(*problem(), chunk_tokens=chunk_tokens)
+    scores = token_scores(*problem(), chunk_tokens=chunk_tokens)
     logp_BT, entropy_BT = reference(*problem())
     np.testing.assert_allclose(scores.logp_BT, logp_BT, atol=1e-5)
     np.testing.assert_allclose(scores.entropy_BT, entropy_BT, atol=1e-5)
@@ -45,7 +45,7 @@ def test_matches_the_definition_whatever_the_chunk(chunk_tokens):
 def test_two_tokens_by_hand():
     """Logits (0, log 3) after the first token: probabilities 1/4 and 3/4."""
     hidden_BTD, head_DV = jnp.ones((1, 2, 1)), jnp.array([[0.0, np.log(3.0)]])
-    scores = token_log_probs(hidden_BTD, head_DV, jnp.array([[0, 1]]))
+    scores = token_scores(hidden_BTD, head_DV, jnp.array([[0, 1]]), chunk_tokens=4)
     entropy = 0.25 * np.log(4) + 0.75 * np.log(4 / 3)
     np.testing.assert_allclose(scores.logp_BT, [[0.0, np.log(0.75)]], atol=1e-6)
     np.testing.assert_allclose(scores.entropy_BT, [[0.0, entropy]], atol=1e-6)
@@ -55,7 +55,7 @@ def test_probabilities_of_all_continuations_add_up_to_one():
     hidden_BTD, head_DV, tokens_BT = problem()
 
     def logp_B(token):
-        scores = token_log_probs(hidden_BTD, head_DV, tokens_BT.at[:, 4].set(token), chunk_tokens=4)
+        scores = token_scores(hidden_BTD, head_DV, tokens_BT.at[:, 4].set(token), chunk_tokens=4)
         return scores.logp_BT[:, 4]
 
     total_B = jnp.exp(jax.lax.map(logp_B, jnp.arange(V))).sum(axis=0)
@@ -67,7 +67,7 @@ def test_a_score_depends_on_the_hidden_state_before_it_and_no_other(position):
     hidden_BTD, head_DV, tokens_BT = problem()
 
     def score(hidden_BTD):
-        return token_log_probs(hidden_BTD, head_DV, tokens_BT, chunk_tokens=4).logp_BT[:, position].sum()
+        return token_scores(hidden_BTD, head_DV, tokens_BT, chunk_tokens=4).logp_BT[:, position].sum()
 
     moved_T = np.abs(jax.grad(score)(hidden_BTD)).sum(axis=(0, 2)) > 0
     assert np.flatnonzero(moved_T).tolist() == ([position - 1] if position else [])
@@ -78,7 +78,7 @@ def test_chunks_give_the_same_gradients():
     weight_BT = jax.random.normal(jax.random.key(1), (B, T))
 
     def loss(hidden_BTD, head_DV, chunk_tokens):
-        scores = token_log_probs(hidden_BTD, head_DV, tokens_BT, chunk_tokens=chunk_tokens)
+        scores = token_scores(hidden_BTD, head_DV, tokens_BT, chunk_tokens=chunk_tokens)
         return (weight_BT * scores.logp_BT).sum()
 
     whole = jax.grad(loss, argnums=(0, 1))(hidden_BTD, head_DV, T)
@@ -88,7 +88,9 @@ def test_chunks_give_the_same_gradients():
 
 def test_entropy_carries_no_gradient():
     hidden_BTD, head_DV, tokens_BT = problem()
-    grads = jax.grad(lambda h, w: token_log_probs(h, w, tokens_BT).entropy_BT.sum(), argnums=(0, 1))
+    grads = jax.grad(
+        lambda h, w: token_scores(h, w, tokens_BT, chunk_tokens=4).entropy_BT.sum(), argnums=(0, 1)
+    )
     for grad in grads(hidden_BTD, head_DV):
         np.testing.assert_array_equal(grad, np.zeros_like(grad))
 
@@ -138,7 +140,7 @@ def test_packed_episodes_are_scored_as_if_alone():
 def test_low_precision_inputs_are_accumulated_in_float32():
     hidden_BTD, head_DV, tokens_BT = problem()
     low = hidden_BTD.astype(jnp.bfloat16), head_DV.astype(jnp.bfloat16)
-    scores = token_log_probs(*low, tokens_BT, chunk_tokens=4)
+    scores = token_scores(*low, tokens_BT, chunk_tokens=4)
     logp_BT, entropy_BT = reference(*(x.astype(jnp.float32) for x in low), tokens_BT)
     np.testing.assert_allclose(scores.logp_BT, logp_BT, atol=1e-5)
     np.testing.assert_allclose(scores.entropy_BT, entropy_BT, atol=1e-5)
@@ -157,8 +159,7 @@ def test_logits_of_the_whole_batch_are_never_materialized(chunk_tokens, material
     logits = hidden_BTD.shape[0] * 64 * V
 
     def log_prob_sum(params):
-        log_prob_fn = make_log_prob_fn(lambda p, _: p[0], lambda p: p[1], chunk_tokens=chunk_tokens)
-        return log_prob_fn(params, tokens_BT).logp_BT.sum()
+        return token_scores(*params, tokens_BT, chunk_tokens=chunk_tokens).logp_BT.sum()
 
     compiled = jax.jit(jax.grad(log_prob_sum)).lower((hidden_BTD, head_DV)).compile().as_text()
     assert compiled is not None
