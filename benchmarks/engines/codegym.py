@@ -22,7 +22,7 @@ from codegym_jax.records import Update
 from codegym_jax.rollout.generate import Sampler
 from codegym_jax.rollout.packing import Lesson, pack
 from codegym_jax.rollout.token_sampler import episode_key
-from codegym_jax.trainer.optimizer import make_adamw
+from codegym_jax.trainer.optimizer import make_optimizer
 from codegym_jax.trainer.state import TrainState, init_state
 from codegym_jax.trainer.update import make_sft_update
 
@@ -72,7 +72,8 @@ class Loaded:
     @cached_property
     def optimizer(self) -> optax.GradientTransformation:
         """What every engine learns with."""
-        return make_adamw(
+        return make_optimizer(
+            "adamw",
             workload.LEARNING_RATE,
             warmup_steps=0,
             weight_decay=workload.WEIGHT_DECAY,

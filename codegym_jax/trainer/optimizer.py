@@ -139,31 +139,6 @@ DIRECTIONS: dict[str, Callable[[float, float], optax.GradientTransformation]] = 
 """`(b1, b2) ->` the transformation of a gradient into what is subtracted; see `make_optimizer`."""
 
 
-def make_adamw(
-    learning_rate: float,
-    *,
-    warmup_steps: int,
-    total_steps: int | None = None,
-    decay: Decay = "constant",
-    weight_decay: float,
-    b1: float,
-    b2: float,
-    max_grad_norm: float,
-) -> optax.GradientTransformation:
-    """`make_optimizer` of the name "adamw"."""
-    return make_optimizer(
-        "adamw",
-        learning_rate,
-        warmup_steps=warmup_steps,
-        total_steps=total_steps,
-        decay=decay,
-        weight_decay=weight_decay,
-        b1=b1,
-        b2=b2,
-        max_grad_norm=max_grad_norm,
-    )
-
-
 def _promoting(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
     """Lets optax raise a float to an integer power, which the strict promotion of our tests forbids."""
 

@@ -16,7 +16,7 @@ from codegym_jax.pipelines.pass_rates import PassRate
 from codegym_jax.pipelines.sft import run_sft
 from codegym_jax.pipelines.workbench import Workbench, open_run
 from codegym_jax.trainer.checkpoint import Checkpointer
-from codegym_jax.trainer.optimizer import make_adamw
+from codegym_jax.trainer.optimizer import make_optimizer
 
 BOUNDS = PassRateBounds(tries=3, max_pass_rate=0.4, seed=5)
 
@@ -187,7 +187,9 @@ def test_a_newer_policy_adds_nothing_to_the_attempts_of_an_older_one(
     filter_task_set(tiny_task_set, moving, out, BOUNDS, default_cache_dir())
     out.rename(tmp_path / "first")
     bench = Workbench(tiny_config, moving, default_cache_dir())
-    optimizer = make_adamw(1.0, warmup_steps=0, weight_decay=0.0, b1=0.9, b2=0.9, max_grad_norm=1.0)
+    optimizer = make_optimizer(
+        "adamw", 1.0, warmup_steps=0, weight_decay=0.0, b1=0.9, b2=0.9, max_grad_norm=1.0
+    )
     newer = bench.init_state(bench.init_params(), optimizer)
     Checkpointer(moving / "checkpoints" / "sft").save(41, newer, {})
     with pytest.raises(ConfigError, match=r"hard.filter holds other attempts \(policy: "):

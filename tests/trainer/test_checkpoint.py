@@ -16,12 +16,14 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from codegym_jax.algorithms.log_probs import Scores
 from codegym_jax.rollout.packing import Lesson, pack_in_order
 from codegym_jax.trainer.checkpoint import Checkpointer, CheckpointMismatch
-from codegym_jax.trainer.optimizer import make_adamw
+from codegym_jax.trainer.optimizer import make_optimizer
 from codegym_jax.trainer.state import TrainState, init_state, params_hash
 from codegym_jax.trainer.update import make_sft_update
 
 EXTRA = {"config": "9a3f", "data": {"next_index": 5, "of": [1, 2]}, "stage": "sft", "none": None, "x": 0.25}
-OPTIMIZER = make_adamw(0.05, warmup_steps=3, weight_decay=0.1, b1=0.9, b2=0.95, max_grad_norm=1.0)
+OPTIMIZER = make_optimizer(
+    "adamw", 0.05, warmup_steps=3, weight_decay=0.1, b1=0.9, b2=0.95, max_grad_norm=1.0
+)
 
 
 def score(params, frozen, tokens_BT, segment_BT):

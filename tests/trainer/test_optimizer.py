@@ -15,7 +15,6 @@ from codegym_jax.trainer.optimizer import (
     DIRECTIONS,
     decays,
     learning_rate_schedule,
-    make_adamw,
     make_optimizer,
 )
 from codegym_jax.trainer.state import init_state
@@ -29,7 +28,7 @@ PARAMS = {
 
 def adamw(**changes):
     settings = {"warmup_steps": 0, "weight_decay": 0.0, "b1": 0.9, "b2": 0.95, "max_grad_norm": 1.0}
-    return make_adamw(0.1, **(settings | changes))
+    return make_optimizer("adamw", 0.1, **(settings | changes))
 
 
 def updates(optimizer, params, gradients):
