@@ -29,7 +29,7 @@ paper allows 29,696.
         activations kept          1.41  28 layers, policy.remat=full
         logits                    3.73  1,024 positions: values, shares, gradients; float32
         head, whole               0.93  in bfloat16, and its gradient
-      optimizer                  21.61
+      optimizer's step           21.61
         gradients                 6.17  float32
         the step                 15.44  it, and what takes the place of the old only at the end
       sampling                    7.77

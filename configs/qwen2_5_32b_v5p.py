@@ -30,7 +30,7 @@ clip 0.2, no KL, 100 steps,
         one layer                 3.79  all of its activations, attention by splash
         weights, whole            0.24  two layers, gathered over fsdp
         gradients, whole          0.12  of a layer, not yet scattered
-      optimizer                   7.18
+      optimizer's step            7.18
         gradients                 2.05  float32
         the step                  5.13  it, and what takes the place of the old only at the end
       sampling                   45.78

@@ -29,7 +29,7 @@ clip 0.2, no KL, 100 steps; episodes have 16,384 tokens where the paper allows 2
         one layer                 2.09  all of its activations, attention by splash
         weights, whole            0.24  two layers, gathered over fsdp
         gradients, whole          0.12  of a layer, not yet scattered
-      optimizer                   1.80
+      optimizer's step            1.80
         gradients                 0.51  float32
         the step                  1.29  it, and what takes the place of the old only at the end
       sampling                   21.02

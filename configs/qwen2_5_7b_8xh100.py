@@ -31,7 +31,7 @@ allows 29,696.
         attention mask            1.07  16,384 x 16,384 of each row, and its gradient
         weights, whole            0.93  two layers, gathered over fsdp
         gradients, whole          0.47  of a layer, not yet scattered
-      optimizer                  13.33
+      optimizer's step           13.33
         gradients                 3.81  float32
         the step                  9.52  it, and what takes the place of the old only at the end
       sampling                    8.68

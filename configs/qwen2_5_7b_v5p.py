@@ -30,7 +30,7 @@ clip 0.2, no KL, 100 steps,
         one layer                 3.54  all of its activations, attention by splash
         weights, whole            0.23  two layers, gathered over fsdp
         gradients, whole          0.12  of a layer, not yet scattered
-      optimizer                   3.33
+      optimizer's step            3.33
         gradients                 0.95  float32
         the step                  2.38  it, and what takes the place of the old only at the end
       sampling                   13.04

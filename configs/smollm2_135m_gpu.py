@@ -25,7 +25,7 @@ Device: 1 GPU of 80 GB. Never run yet; the figures below are planned.
         activations kept          2.27  30 layers, policy.remat=full
         logits                    4.83  512 positions: values, shares, gradients; float32
         head, whole               0.11  in bfloat16, and its gradient
-      optimizer                   1.88
+      optimizer's step            1.88
         gradients                 0.54  float32
         the step                  1.35  it, and what takes the place of the old only at the end
       sampling                    3.29

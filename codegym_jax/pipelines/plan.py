@@ -72,7 +72,7 @@ def make_plan(config: RunConfig, devices: str) -> Plan:
     phases = {
         "scoring": plan_bytes.scoring(shapes),
         "learning": plan_bytes.learning(shapes),
-        "optimizer": plan_bytes.stepping(shapes),
+        "optimizer's step": plan_bytes.stepping(shapes),
     }
     return Plan(
         title=f"{config.policy.preset} on {found.name}",
