@@ -6,12 +6,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PARITY := .venv-parity
 
-.PHONY: help setup smoke test test-slow test-gpu test-parity lint lock guest native bench bench-peers soak clean
+.PHONY: help setup smoke test test-slow test-faults test-gpu test-parity lint lock guest native bench bench-peers soak clean
 
 help:
 	@echo "make smoke       the whole pipeline on a CPU; RUN=runs/smoke names the output folder"
 	@echo "make test        linters, type checker, import contract, tests"
 	@echo "make test-slow   the tests that take minutes; property tests on a thousand new examples"
+	@echo "make test-faults a run killed at twenty random points, damaged checkpoints, another mesh; part of test-slow"
 	@echo "make test-gpu    the tests that need an accelerator"
 	@echo "make test-parity beside transformers, on the pretrained model of 98 MB; sets up .venv-parity"
 	@echo "make lock        pin the newest allowed versions into requirements.lock"
@@ -40,6 +41,9 @@ test: lint
 test-slow: setup
 	$(BIN)/python -m pytest -m "slow and not parity"
 	$(BIN)/python -m pytest -n 2 -m "hypothesis and not slow and not gpu and not parity" --hypothesis-profile=explore
+
+test-faults: setup
+	$(BIN)/python -m pytest tests/pipelines/test_fault_injection.py
 
 test-gpu: setup
 	$(BIN)/python -m pytest -m gpu

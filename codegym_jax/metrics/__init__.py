@@ -11,6 +11,7 @@ from codegym_jax.metrics.alarms import alarms as alarms
 from codegym_jax.metrics.rows import MetricsWriter as MetricsWriter
 from codegym_jax.metrics.rows import read_metrics as read_metrics
 from codegym_jax.metrics.rows import series as series
+from codegym_jax.metrics.rows import stage_rows as stage_rows
 from codegym_jax.metrics.rows import without_clock as without_clock
 from codegym_jax.metrics.sinks import SINKS as SINKS
 from codegym_jax.metrics.sinks import MissingExtra as MissingExtra

@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from codegym_jax.metrics.sinks import Sink
 from codegym_jax.metrics.table import CLOCK, declared
@@ -113,6 +113,28 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
             raise ValueError(f"{path}:{number}: a row of metrics is an object with stage and step")
         rows.append(row)
     return rows
+
+
+class StageRows(NamedTuple):
+    """Where a stage's rows stand in the file."""
+
+    begin: int
+    """Bytes before the first of them; before what comes next where there are none."""
+    end: int
+    """Bytes up to the last of them."""
+    followed: bool
+    """Whether rows of another stage stand behind them."""
+
+
+def stage_rows(path: Path, stage: str) -> StageRows:
+    """Finds a stage's rows, which stand behind one another; a last line that a kill has cut is left out."""
+    begin = end = size = 0
+    lines = path.read_bytes()[: _end_of_last_line(path)].splitlines(keepends=True) if path.is_file() else []
+    for line in lines:
+        begins, size = size, size + len(line)
+        if json.loads(line)["stage"] == stage:
+            begin, end = begin if end else begins, size
+    return StageRows(begin, end, followed=end < size) if end else StageRows(size, size, followed=False)
 
 
 def series(rows: Sequence[Mapping[str, Any]], stage: str, name: str) -> tuple[list[int], list[float]]:

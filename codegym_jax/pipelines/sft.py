@@ -62,7 +62,7 @@ def run_sft(
         return trainable.policy(state.params, split.frozen)
 
     say(f"{stage}: {len(rows)} demonstrations, updates {first + 1} to {steps}")
-    with bench.metrics(cursor) as metrics, bar(stage, steps, first) as progress:
+    with bench.metrics(stage, cursor) as metrics, bar(stage, steps, first) as progress:
 
         def save(step: int) -> None:
             extra = {"stream": stream.get_state(), "metrics_cursor": metrics.cursor, **bench.fingerprint}

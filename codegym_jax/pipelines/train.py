@@ -63,10 +63,10 @@ def run_train(bench: Workbench, start: Any, *, record: pathlib.Path | None = Non
     if first >= config.steps:
         return learner.policy()
 
-    diary = Diary(bench)  # measures the peak: before the first step's time begins
+    diary = Diary(bench, first)  # measures the peak: before the first step's time begins
     with (
         contextlib.closing(open_source(bench, record)) as source,
-        bench.metrics(position["metrics_cursor"]) as metrics,
+        bench.metrics(STAGE, position["metrics_cursor"]) as metrics,
         Stopwatch("rollout", "score", "update", "checkpoint") as watch,
         bar(STAGE, config.steps, first) as progress,
     ):
@@ -154,11 +154,18 @@ def open_source(bench: Workbench, record: pathlib.Path | None) -> EpisodeSource:
 
 
 class Diary:
-    """What a step was like: as metrics, as lines for people, and as alarms."""
+    """What a step was like: as metrics, as lines for people, and as alarms.
 
-    def __init__(self, bench: Workbench) -> None:
+    Args:
+      bench: the run.
+      first: the step that it goes on from; rows of later ones are those of a killed process.
+    """
+
+    def __init__(self, bench: Workbench, first: int) -> None:
         config = bench.config
-        self._config, self._bell = config, AlarmBell(read_metrics(bench.folder / "metrics.jsonl"))
+        rows = read_metrics(bench.folder / "metrics.jsonl")
+        self._config = config
+        self._bell = AlarmBell([row for row in rows if row["stage"] != STAGE or row["step"] <= first])
         self._agent = bench.agent
         self._learning_rate = learning_rate_schedule(
             config.train.learning_rate, warmup_steps=config.train.warmup_steps

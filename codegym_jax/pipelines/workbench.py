@@ -30,7 +30,7 @@ from codegym_jax.data.tokenizer import Tokenizer, train_bpe
 from codegym_jax.envs.artefact import find_artefact
 from codegym_jax.envs.env import Env, HostFailure
 from codegym_jax.envs.sandbox import Sandbox
-from codegym_jax.metrics import MetricsWriter
+from codegym_jax.metrics import MetricsWriter, stage_rows
 from codegym_jax.models import layers_layout, local_view, sharding
 from codegym_jax.models.transformer import Transformer
 from codegym_jax.models.weights import Weights, open_weights
@@ -48,9 +48,14 @@ from codegym_jax.trainer.state import TrainState, init_state
 
 Batches = TypeVar("Batches")
 
+_LAYOUT = ("mesh.", "sampling_mesh.")
+"""Settings that say where a run computes, not what: a resumed run may change them."""
+
 
 def open_run(config: RunConfig, folder: pathlib.Path, processes: Processes = ALONE) -> None:
     """Makes the run folder, or checks that it belongs to the same config, so that a run can be resumed.
+
+    The devices may differ, and how they are laid out; the folder then keeps the layout given last.
 
     Raises:
       ConfigError: when the folder holds a run of another config; names the settings that differ.
@@ -66,13 +71,14 @@ def _adopt_config(text: str, folder: pathlib.Path) -> None:
     path = folder / "config.json"
     if path.exists():
         saved = json.loads(path.read_text())
-        different = list(_differences(saved, json.loads(text)))
+        different = [line for line in _differences(saved, json.loads(text)) if not line.startswith(_LAYOUT)]
         if different:
             raise ConfigError(
                 f"{folder} holds a run with other settings ({', '.join(different)}); "
                 "give another folder with --run, or the same settings to resume"
             )
-        return
+        if saved == json.loads(text):
+            return
     write_atomically(path, text)
 
 
@@ -369,11 +375,19 @@ class Workbench:
         """The environment of a task."""
         return self.task_set.specs[task.env_id]
 
-    def metrics(self, cursor: int | None) -> MetricsWriter | NoMetrics:
-        """Writes the run's metrics, from where a checkpoint's cursor stands."""
+    def metrics(self, stage: str, cursor: int | None) -> MetricsWriter | NoMetrics:
+        """Writes a stage's metrics, from where a checkpoint's cursor stands; None is where the stage begins.
+
+        What stands behind the cursor will be written again. But a stage that another one followed had ended
+        and is only made again since its last checkpoints are damaged: its rows stay, and those behind them.
+        """
         if not self.processes.is_first:
             return NoMetrics()
-        return MetricsWriter(self.folder / "metrics.jsonl", cursor=cursor)
+        path = self.folder / "metrics.jsonl"
+        rows = stage_rows(path, stage)
+        if rows.followed:
+            return NoMetrics(cursor=rows.end)
+        return MetricsWriter(path, cursor=rows.begin if cursor is None else cursor)
 
     def save_episodes(self, name: str, episodes: Sequence[Episode]) -> None:
         """Writes episodes to `episodes/<name>.jsonl`."""

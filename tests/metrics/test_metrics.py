@@ -7,7 +7,15 @@ import math
 import numpy as np
 import pytest
 
-from codegym_jax.metrics import GROUPS, METRICS, MetricsWriter, read_metrics, series, without_clock
+from codegym_jax.metrics import (
+    GROUPS,
+    METRICS,
+    MetricsWriter,
+    read_metrics,
+    series,
+    stage_rows,
+    without_clock,
+)
 from codegym_jax.records import CallError, StopReason
 
 
@@ -129,3 +137,19 @@ def test_series_picks_stage_and_name_and_shows_gaps(tmp_path):
     steps, values = series(rows, "train", "loss")
     assert steps == [1, 3]
     assert math.isnan(values[0]) and values[1] == 2.0
+
+
+def test_the_rows_of_a_stage_are_found(tmp_path):
+    """Two of SFT and two of RL, the last of them cut by a kill."""
+    path = tmp_path / "metrics.jsonl"
+    assert stage_rows(path, "sft") == (0, 0, False)
+    ends = []
+    with MetricsWriter(path) as writer:
+        for stage, step in (("sft", 1), ("sft", 2), ("train", 1), ("train", 2)):
+            writer.write(stage, step, {"loss": 1.0})
+            ends.append(writer.cursor)
+    with path.open("r+b") as file:
+        file.truncate(ends[3] - 5)
+    assert stage_rows(path, "sft") == (0, ends[1], True)
+    assert stage_rows(path, "train") == (ends[1], ends[2], False)
+    assert stage_rows(path, "control") == (ends[2], ends[2], False)

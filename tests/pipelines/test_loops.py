@@ -7,6 +7,7 @@ import pytest
 
 from codegym_jax.config import (
     ConfigError,
+    MeshConfig,
     RunConfig,
 )
 from codegym_jax.envs.sandbox import Sandbox
@@ -105,6 +106,13 @@ def test_a_run_folder_refuses_another_config(make_bench, tiny_config):
     other = dataclasses.replace(tiny_config, seed=3, sft=dataclasses.replace(tiny_config.sft, rows=2))
     with pytest.raises(ConfigError, match=r"seed: 0 there, 3 given, sft.rows: 8 there, 2 given"):
         make_bench("run", config=other)
+
+
+def test_a_run_folder_takes_another_layout_of_devices(make_bench, tiny_config):
+    bench = make_bench("run")
+    other = dataclasses.replace(tiny_config, mesh=MeshConfig(data=2, fsdp=2, tensor=2))
+    make_bench("run", config=other)
+    assert json.loads((bench.folder / "config.json").read_text())["mesh"] == dataclasses.asdict(other.mesh)
 
 
 def test_nothing_to_demonstrate_is_said_so(make_bench, tiny_config):
