@@ -65,9 +65,7 @@ def test_presets_are_settings(name):
 
 
 def test_an_unknown_preset_is_named():
-    with pytest.raises(
-        ConfigError, match=r"--preset must be one of codegym-paper, .* got 'dappo'"
-    ):
+    with pytest.raises(ConfigError, match=r"--preset must be one of codegym-paper, .* got 'dappo'"):
         apply_presets(RunConfig(), ["dappo"])
 
 

@@ -15,6 +15,7 @@ from codegym_jax.config import (
     from_dict,
     load,
 )
+from codegym_jax.metrics import SINKS
 
 
 def add_experiment(
@@ -38,6 +39,18 @@ def add_experiment(
     )
     command.set_defaults(call=call)
     return command
+
+
+def add_trackers(command: argparse.ArgumentParser) -> None:
+    """Adds where else the metrics of a command that learns go; see `host.trackers`."""
+    command.add_argument(
+        "--log",
+        nargs="+",
+        default=[],
+        choices=sorted(SINKS),
+        metavar="TOOL",
+        help=f"show the metrics to other tools, too: {', '.join(sorted(SINKS))}",
+    )
 
 
 def add_processes(command: argparse.ArgumentParser) -> None:

@@ -1,11 +1,16 @@
 """What commands use of this machine: a place for caches, and JAX with its compiled programs kept there."""
 
 import argparse
+import contextlib
+import dataclasses
 import logging
 import pathlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+
+from codegym_jax.config import RunConfig, UserError
+from codegym_jax.metrics import MissingExtra, Sink, open_sinks
 
 
 def cache_dir() -> pathlib.Path:
@@ -36,3 +41,19 @@ def joined(options: argparse.Namespace) -> Iterator[Any]:
 
     with processes.joined(options.coordinator, options.process_id, options.process_count) as together:
         yield together
+
+
+@contextmanager
+def trackers(options: argparse.Namespace, config: RunConfig, processes: Any) -> Iterator[list[Sink]]:
+    """The tools that `--log` names (`experiment_file.add_trackers`), on the process that writes the metrics.
+
+    Raises:
+      UserError: when the package of one is not installed.
+    """
+    names = options.log if processes.is_first else []
+    with contextlib.ExitStack() as stack:
+        try:
+            sinks = stack.enter_context(open_sinks(names, options.run, dataclasses.asdict(config)))
+        except MissingExtra as error:
+            raise UserError(str(error)) from error
+        yield sinks

@@ -2,11 +2,12 @@
 
 import argparse
 import json
+import pathlib
 import sys
 from typing import Any
 
-from codegym_jax.cli.experiment_file import add_experiment, add_processes, load_config
-from codegym_jax.cli.host import cache_dir, joined, with_jax
+from codegym_jax.cli.experiment_file import add_experiment, add_processes, add_trackers, load_config
+from codegym_jax.cli.host import cache_dir, joined, trackers, with_jax
 from codegym_jax.config import UserError
 from codegym_jax.data.splits import SPLITS
 
@@ -20,6 +21,20 @@ def add(commands: Any) -> None:
     evaluate = add_experiment(commands, "eval", "Success on held-out tasks, greedy and sampled.", _evaluate)
     for command in (sft, train, evaluate):
         add_processes(command)
+    for command in (sft, train):
+        add_trackers(command)
+    train.add_argument(
+        "--save-episodes",
+        type=pathlib.Path,
+        metavar="FOLDER",
+        help="only sample: play the episodes of all steps with the warm-started policy, and learn nothing",
+    )
+    train.add_argument(
+        "--load-episodes",
+        type=pathlib.Path,
+        metavar="RUN",
+        help="only learn: from the episodes of another run, or of such a folder",
+    )
     evaluate.add_argument(
         "--stage",
         choices=("start", "sft", "train", "control"),
@@ -52,12 +67,12 @@ def add(commands: Any) -> None:
 
 def _sft(options: argparse.Namespace) -> int:
     config = load_config(options)
-    with joined(options) as processes:
+    with joined(options) as processes, trackers(options, config, processes) as sinks:
         from codegym_jax.pipelines.experiment import prepare
         from codegym_jax.pipelines.sft import run_sft
         from codegym_jax.trainer.state import params_hash
 
-        bench = prepare(config, options.run, cache_dir(), processes)
+        bench = prepare(config, options.run, cache_dir(), processes, sinks)
         with bench.timed("sft"):
             print(f"parameters {params_hash(run_sft(bench))}")
         return 0
@@ -65,17 +80,23 @@ def _sft(options: argparse.Namespace) -> int:
 
 def _train(options: argparse.Namespace) -> int:
     config = load_config(options)
-    with joined(options) as processes:
+    if options.save_episodes and options.load_episodes:
+        raise UserError("--save-episodes samples and learns nothing, --load-episodes only learns; give one")
+    with joined(options) as processes, trackers(options, config, processes) as sinks:
         from codegym_jax.pipelines.experiment import prepare
         from codegym_jax.pipelines.sft import run_sft
-        from codegym_jax.pipelines.train import run_train
+        from codegym_jax.pipelines.train import run_train, save_rollouts
         from codegym_jax.trainer.state import params_hash
 
-        bench = prepare(config, options.run, cache_dir(), processes)
+        bench = prepare(config, options.run, cache_dir(), processes, sinks)
         with bench.timed("sft"):
             params = run_sft(bench)
+        if options.save_episodes:
+            save_rollouts(bench, params, options.save_episodes)
+            return 0
         with bench.timed("train"):
-            print(f"parameters {params_hash(run_train(bench, params))}")
+            params = run_train(bench, params, record=options.load_episodes)
+        print(f"parameters {params_hash(params)}")
         return 0
 
 

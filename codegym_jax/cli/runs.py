@@ -4,8 +4,14 @@ import argparse
 import pathlib
 from typing import Any
 
-from codegym_jax.cli.experiment_file import add_experiment, add_processes, load_config, run_config
-from codegym_jax.cli.host import cache_dir, joined
+from codegym_jax.cli.experiment_file import (
+    add_experiment,
+    add_processes,
+    add_trackers,
+    load_config,
+    run_config,
+)
+from codegym_jax.cli.host import cache_dir, joined, trackers
 
 _MAX_SHOWN = 10
 """Differences that are printed; all are counted."""
@@ -17,6 +23,7 @@ def add_run(commands: Any) -> None:
         commands, "run", "Every stage: synthesize, warm-start, reinforce, evaluate, reverify, report.", _run
     )
     add_processes(run)
+    add_trackers(run)
 
 
 def add_looks(commands: Any) -> None:
@@ -32,10 +39,10 @@ def add_looks(commands: Any) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     config = load_config(options)
-    with joined(options) as processes:
+    with joined(options) as processes, trackers(options, config, processes) as sinks:
         from codegym_jax.pipelines.experiment import run_experiment
 
-        result = run_experiment(config, options.run, cache_dir(), processes)
+        result = run_experiment(config, options.run, cache_dir(), processes, sinks)
         return 0 if result["reverified_identical"] else 1
 
 

@@ -5,13 +5,13 @@ import json
 import math
 import pathlib
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from codegym_jax.config import RunConfig
 from codegym_jax.data.atomic import write_atomically
 from codegym_jax.data.splits import TEST_CONFIG, TEST_ENV
-from codegym_jax.metrics import read_metrics
+from codegym_jax.metrics import Sink, read_metrics
 from codegym_jax.pipelines import sft
 from codegym_jax.pipelines.console import say
 from codegym_jax.pipelines.evaluate import run_evaluation
@@ -32,7 +32,11 @@ _SPLIT_KEYS = {TEST_CONFIG: "heldout_config", TEST_ENV: "heldout_env"}
 
 
 def prepare(
-    config: RunConfig, folder: pathlib.Path, cache: pathlib.Path, processes: Processes = ALONE
+    config: RunConfig,
+    folder: pathlib.Path,
+    cache: pathlib.Path,
+    processes: Processes = ALONE,
+    sinks: Sequence[Sink] = (),
 ) -> Workbench:
     """Opens the run folder and gives it its task set: the one that the config names, or a synthesized one.
 
@@ -45,7 +49,7 @@ def prepare(
     if given and not adopted:
         check_task_set(given)
     open_run(config, folder, processes)
-    bench = Workbench(config, folder, cache, processes)
+    bench = Workbench(config, folder, cache, processes, sinks)
     say(f"run {folder}: {device_line()}")
     processes.once(lambda: adopted or _give_task_set(bench, given))
     environments, tasks = len(bench.task_set.specs), sum(bench.task_set.counts.values())
@@ -59,10 +63,14 @@ def _give_task_set(bench: Workbench, given: pathlib.Path | None) -> None:
 
 
 def run_experiment(
-    config: RunConfig, folder: pathlib.Path, cache: pathlib.Path, processes: Processes = ALONE
+    config: RunConfig,
+    folder: pathlib.Path,
+    cache: pathlib.Path,
+    processes: Processes = ALONE,
+    sinks: Sequence[Sink] = (),
 ) -> dict[str, Any]:
     """Runs every stage that is not finished yet, and returns what `result.json` holds."""
-    bench = prepare(config, folder, cache, processes)
+    bench = prepare(config, folder, cache, processes, sinks)
     with bench.timed("sft"):
         params = sft.run_sft(bench)
     with bench.timed("eval"):

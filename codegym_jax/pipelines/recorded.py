@@ -101,6 +101,7 @@ def record_steps(
     folder: pathlib.Path,
     belongs_to: Mapping[str, Any],
     policy_version: int = 0,
+    writes: bool = True,
 ) -> Iterator[tuple[int, StepEpisodes]]:
     """Plays the steps that the record still lacks, all with the same parameters, and learns nothing.
 
@@ -113,6 +114,7 @@ def record_steps(
       folder: where the position is kept, as `POSITION`.
       belongs_to: what the record is of, JSON-able: the policy's hash and the settings.
       policy_version: of `params`.
+      writes: False on all processes of a run but one.
 
     Yields:
       Each step that was played now, with its episodes, for lines and metrics.
@@ -130,7 +132,9 @@ def record_steps(
     for step in range(first + 1, steps + 1):
         episodes = source.next(step, params, policy_version)
         position = {"step": step, "belongs_to": dict(belongs_to), "state": source.get_state()}
-        write_atomically(path, json.dumps(position) + "\n")
+        if writes:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, json.dumps(position) + "\n")
         yield step, episodes
 
 

@@ -122,7 +122,15 @@ def save_rollouts(bench: Workbench, params: Any, folder: pathlib.Path) -> None:
         **bench.fingerprint,
     }
     with contextlib.closing(source), bar("rollouts", steps) as progress:
-        for step, given in record_steps(source, params, steps=steps, folder=folder, belongs_to=belongs_to):
+        recorded = record_steps(
+            source,
+            params,
+            steps=steps,
+            folder=folder,
+            belongs_to=belongs_to,
+            writes=bench.processes.is_first,
+        )
+        for step, given in recorded:
             rewards = [episode.reward for episode in given.played if episode.valid]
             mean = sum(rewards) / max(len(rewards), 1)
             say(f"rollouts {step:4d}/{steps}  reward {mean:.3f}  {given.sampling_s:.1f}s")

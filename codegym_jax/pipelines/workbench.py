@@ -30,7 +30,7 @@ from codegym_jax.data.tokenizer import Tokenizer, train_bpe
 from codegym_jax.envs.artefact import find_artefact
 from codegym_jax.envs.env import Env, HostFailure
 from codegym_jax.envs.sandbox import Sandbox
-from codegym_jax.metrics import MetricsWriter, stage_rows
+from codegym_jax.metrics import MetricsWriter, Sink, stage_rows
 from codegym_jax.models import layers_layout, local_view, sharding
 from codegym_jax.models.transformer import Transformer
 from codegym_jax.models.weights import Weights, open_weights
@@ -111,6 +111,8 @@ class Workbench:
     folder: pathlib.Path
     cache: pathlib.Path
     processes: Processes = ALONE
+    sinks: Sequence[Sink] = ()
+    """Are shown the metrics, too; open as long as the run is."""
 
     @cached_property
     def task_set(self) -> TaskSet:
@@ -387,7 +389,7 @@ class Workbench:
         rows = stage_rows(path, stage)
         if rows.followed:
             return NoMetrics(cursor=rows.end)
-        return MetricsWriter(path, cursor=rows.begin if cursor is None else cursor)
+        return MetricsWriter(path, cursor=rows.begin if cursor is None else cursor, sinks=self.sinks)
 
     def save_episodes(self, name: str, episodes: Sequence[Episode]) -> None:
         """Writes episodes to `episodes/<name>.jsonl`."""

@@ -16,9 +16,10 @@ from codegym_jax.pipelines.evaluate import run_evaluation, spread
 from codegym_jax.pipelines.reverify import run_reverify
 from codegym_jax.pipelines.sft import run_sft
 from codegym_jax.pipelines.stages import stage_params
-from codegym_jax.pipelines.train import run_train
+from codegym_jax.pipelines.train import run_train, save_rollouts
 from codegym_jax.pipelines.workbench import Workbench, open_run
 from codegym_jax.records import Task
+from codegym_jax.rollout.episode_log import logged_steps, step_path
 from codegym_jax.trainer.state import params_hash
 
 
@@ -72,6 +73,27 @@ def test_a_resumed_run_ends_with_the_bytes_of_an_uninterrupted_one(make_bench):
     files = [sorted((bench.folder / "episodes").rglob("*.jsonl")) for bench in (whole, cut)]
     assert [path.read_bytes() for path in files[0]] == [path.read_bytes() for path in files[1]]
     assert len(files[0]) == 4
+
+
+def test_learning_from_a_record_is_learning_from_the_episodes(make_bench):
+    """The record of a run teaches what the run learned, without sampling. What one policy plays for a record
+    begins with the episodes that a learner plays before its first update."""
+    played, recorded, taught = make_bench("played"), make_bench("recorded"), make_bench("taught")
+    expected = params_hash(learn(played))
+    assert params_hash(run_train(taught, run_sft(taught), record=played.folder)) == expected
+    assert "sampler" not in taught.__dict__ or taught.sampler.compiled_programs == 0
+    folder = recorded.folder / "record"
+    save_rollouts(recorded, run_sft(recorded), folder)
+    steps = [
+        [row["token_ids"] for row in read_rows(step_path(place, 1))]
+        for place in (folder, played.folder / "episodes/train")
+    ]
+    assert steps[0] == steps[1]
+    assert logged_steps(folder) == [1, 2, 3, 4]
+
+
+def read_rows(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def test_a_finished_run_is_not_run_again(make_bench):
