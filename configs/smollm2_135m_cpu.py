@@ -4,8 +4,8 @@
     codegym eval configs/smollm2_135m_cpu.py --split test_config test_env
 
 Proves that published weights, their tokenizer and their chat template work with the tools, end to end. The
-tasks are made from the problems of HumanEval. Measured: it solves 0 of 20 of each split, [0.00, 0.16], sampled
-and greedy; it answers with Python programs in place of calls (`transcripts/` in the run folder).
+tasks are made from the problems of HumanEval. Measured: it solves 0 of 20 of each split, [0.00, 0.16],
+sampled and greedy; it answers with Python programs in place of calls (`transcripts/` in the run folder).
 
 Device: 2 CPU cores; 25 minutes beside other jobs.
 

@@ -85,7 +85,8 @@ def _train(options: argparse.Namespace) -> int:
     with joined(options) as processes, trackers(options, config, processes) as sinks:
         from codegym_jax.pipelines.experiment import prepare
         from codegym_jax.pipelines.sft import run_sft
-        from codegym_jax.pipelines.train import run_train, save_rollouts
+        from codegym_jax.pipelines.train import run_train
+        from codegym_jax.pipelines.training_episodes import save_rollouts
         from codegym_jax.trainer.state import params_hash
 
         bench = prepare(config, options.run, cache_dir(), processes, sinks)

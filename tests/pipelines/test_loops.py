@@ -16,7 +16,8 @@ from codegym_jax.pipelines.evaluate import run_evaluation, spread
 from codegym_jax.pipelines.reverify import run_reverify
 from codegym_jax.pipelines.sft import run_sft
 from codegym_jax.pipelines.stages import stage_params
-from codegym_jax.pipelines.train import run_train, save_rollouts
+from codegym_jax.pipelines.train import run_train
+from codegym_jax.pipelines.training_episodes import save_rollouts
 from codegym_jax.pipelines.workbench import Workbench, open_run
 from codegym_jax.records import Task
 from codegym_jax.rollout.episode_log import logged_steps, step_path
