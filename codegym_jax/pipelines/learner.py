@@ -20,6 +20,7 @@ from codegym_jax.pipelines.workbench import Workbench
 from codegym_jax.records import Episode, Update
 from codegym_jax.rollout.packing import Lesson, Mean, pack, pack_in_order, unpack
 from codegym_jax.trainer.optimizer import make_optimizer
+from codegym_jax.trainer.state import on_host
 from codegym_jax.trainer.update import make_policy_update, make_scorer
 
 
@@ -101,9 +102,7 @@ class Learner:
         if self._reference is not None:
             scores["reference_logp"] = self._score_reference(self._reference, (), placed).logp_BT
         columns = {
-            name: unpack(self._bench.fetch(values), places)
-            for name, values in scores.items()
-            if values is not None
+            name: unpack(on_host(values), places) for name, values in scores.items() if values is not None
         }
         judged = (
             Judged(**{name: values[index] for name, values in columns.items()})

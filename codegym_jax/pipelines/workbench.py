@@ -17,7 +17,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 
 from codegym_jax import config as config_module
@@ -357,12 +356,6 @@ class Workbench:
             return _spread(leaf, sharding.place(self.mesh, *axes))
 
         return jax.tree.map(put, batches)
-
-    def fetch(self, array: jax.Array) -> np.ndarray:
-        """An array from the devices of all processes, whole, on every one of them."""
-        if self.processes.count == 1:
-            return np.asarray(array)
-        return np.asarray(multihost_utils.process_allgather(array, tiled=True))
 
     @cached_property
     def fingerprint(self) -> dict[str, str]:

@@ -33,14 +33,14 @@ def params_hash(params: optax.Params) -> str:
     leaves: list[tuple[Any, Any]] = jax.tree_util.tree_leaves_with_path(params)
     digest = hashlib.sha256()
     for name, leaf in sorted((jax.tree_util.keystr(path), leaf) for path, leaf in leaves):
-        array = np.asarray(_on_host(leaf))
+        array = on_host(leaf)
         digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
         digest.update(array.tobytes())
     return digest.hexdigest()
 
 
-def _on_host(leaf: jax.Array) -> jax.Array | np.ndarray:
-    """The leaf, or a whole copy of it where a part lies on other processes' devices."""
-    if leaf.is_fully_addressable or leaf.is_fully_replicated:
-        return leaf
-    return multihost_utils.process_allgather(leaf, tiled=True)
+def on_host(leaf: jax.Array | np.ndarray) -> np.ndarray:
+    """The whole array, also where a part lies with other processes: then each of them must call this."""
+    if isinstance(leaf, np.ndarray) or leaf.is_fully_addressable or leaf.is_fully_replicated:
+        return np.asarray(leaf)
+    return np.asarray(multihost_utils.process_allgather(leaf, tiled=True))
