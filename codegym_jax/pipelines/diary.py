@@ -40,11 +40,11 @@ class Diary:
         self._learning_rate = learning_rate_schedule(
             config.train.learning_rate, warmup_steps=config.train.warmup_steps
         )
+        peak = peak_of(jax.devices(), config.policy.compute_dtype)
         self._speedometer = Speedometer(
-            shape=bench.model.config,
-            vocabulary=bench.model.vocabulary_size,
-            peak=peak_of(jax.devices(), config.policy.compute_dtype),
+            shape=bench.model.config, vocabulary=bench.model.vocabulary_size, peak=peak
         )
+        say(f"{STAGE}: utilization (mfu) is a share of {peak.flops:.3g} FLOP/s, {peak.source}")
 
     def values(self, given: StepEpisodes, learned: Learned, version: int) -> dict[str, float]:
         """The metrics that do not depend on the clock. Waits for the updates."""

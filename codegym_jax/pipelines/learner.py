@@ -14,7 +14,7 @@ from codegym_jax.algorithms.recipes import ALGORITHMS, Algorithm, make_objective
 from codegym_jax.algorithms.surrogates import clipped_weight
 from codegym_jax.config import AlgorithmConfig, ConfigError, LoraConfig, RunConfig, TrainConfig
 from codegym_jax.data.stable_hash import stable_hash
-from codegym_jax.pipelines.lessons import Judged, make_lessons
+from codegym_jax.pipelines.lessons import Judged, earned_rewards, make_lessons
 from codegym_jax.pipelines.trainable import Trainable
 from codegym_jax.pipelines.workbench import Workbench
 from codegym_jax.records import Episode, Update
@@ -142,8 +142,12 @@ class Learner:
             metrics.append(of_update)
         lengths = [len(lesson.token_ids) for lesson in lessons]
         positions = sum(update.positions for update in updates)
+        earned_PG, valid_PG = earned_rewards(
+            episodes, self._settings, rollout.attempts_per_task, rollout.max_tokens
+        )
         shares = {
             **_of_critic(lessons),
+            "shaped_reward": float(earned_PG[valid_PG].mean()) if valid_PG.any() else 0.0,
             "tokens": float(sum(update.token_count for update in updates)),
             "padding_share": 1.0 - sum(lengths) / positions if updates else 0.0,
         }

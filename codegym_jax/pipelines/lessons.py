@@ -55,15 +55,7 @@ def make_lessons(
       attempts_per_task: G.
       max_tokens: the token budget of an episode.
     """
-    raw_PG, valid_PG = group_rewards(episodes, attempts_per_task)
-    conduct = _conduct(episodes, attempts_per_task, settings, max_tokens)
-    earned_PG = shaped_rewards(
-        raw_PG,
-        conduct,
-        format_reward=settings.format_reward,
-        valid_call_reward=settings.valid_call_reward,
-        done_reward=settings.done_reward,
-    )
+    earned_PG, valid_PG = earned_rewards(episodes, settings, attempts_per_task, max_tokens)
     advantage_E = np.asarray(algorithm.advantages(jnp.asarray(earned_PG), jnp.asarray(valid_PG))).ravel()
     teaches_E = _teaches(episodes, settings)
     rows = _rows(episodes, teaches_E, max_tokens)
@@ -86,6 +78,21 @@ def make_lessons(
         for index, episode in enumerate(episodes)
         if teaches_E[index] and (keeps_all or advantage_ET[index].any())
     ]
+
+
+def earned_rewards(
+    episodes: Sequence[Episode], settings: AlgorithmConfig, attempts_per_task: int, max_tokens: int
+) -> tuple[Float[np.ndarray, "P G"], Bool[np.ndarray, "P G"]]:
+    """What advantages are made of, the tasks' rewards plus the shaped terms, and which attempts are valid."""
+    raw_PG, valid_PG = group_rewards(episodes, attempts_per_task)
+    earned_PG = shaped_rewards(
+        raw_PG,
+        _conduct(episodes, attempts_per_task, settings, max_tokens),
+        format_reward=settings.format_reward,
+        valid_call_reward=settings.valid_call_reward,
+        done_reward=settings.done_reward,
+    )
+    return earned_PG, valid_PG
 
 
 def teaches_without_advantage(settings: AlgorithmConfig) -> bool:

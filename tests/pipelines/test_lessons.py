@@ -5,7 +5,7 @@ import pytest
 
 from codegym_jax.algorithms.recipes import ALGORITHMS
 from codegym_jax.config import AlgorithmConfig
-from codegym_jax.pipelines.lessons import Judged, make_lessons
+from codegym_jax.pipelines.lessons import Judged, earned_rewards, make_lessons
 from codegym_jax.records import CallError, Episode, StopReason, Turn
 
 BUDGET = 10
@@ -55,6 +55,14 @@ def test_credit_is_the_distance_to_the_groups_mean():
 def test_an_invalid_attempt_neither_learns_nor_teaches():
     spoiled = episode(0.0, StopReason.HOST_FAILURE)
     assert lessons([episode(1.0), spoiled]) == []
+
+
+def test_what_is_earned_is_the_task_and_the_conduct():
+    """A half for a readable message, a quarter for an answer; the second attempt's message was no JSON."""
+    settings = AlgorithmConfig(name="grpo", format_reward=0.5, done_reward=0.25)
+    tried = [episode(1.0), episode(0.0, errors=(None, CallError.NOT_JSON))]
+    earned_PG, valid_PG = earned_rewards(tried, settings, 2, BUDGET)
+    assert earned_PG.tolist() == [[1.75, 0.25]] and valid_PG.all()
 
 
 def test_turns_still_to_come_cost_credit():
