@@ -1,5 +1,6 @@
 """Two real processes on one run folder: they learn what one process learns, and end together."""
 
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -15,7 +16,7 @@ import jax
 import numpy as np
 import pytest
 
-from codegym_jax.config import MeshConfig, RunConfig, SamplingMeshConfig, to_json
+from codegym_jax.config import MeshConfig, RunConfig, SamplingMeshConfig, apply_overrides, to_json
 from codegym_jax.envs.artefact import default_cache_dir
 from codegym_jax.metrics import read_metrics, without_clock
 from codegym_jax.pipelines.processes import EXIT_CODE
@@ -94,13 +95,21 @@ def config(tiny_config) -> RunConfig:
     )
 
 
+@contextlib.contextmanager
+def started_in(config, task_set, folder):
+    runs = Runs(config, task_set, folder)
+    try:
+        yield runs
+    finally:
+        for one in runs.started:
+            one.process.kill()
+            one.process.wait()
+
+
 @pytest.fixture(scope="module")
 def runs(config, tiny_task_set, tmp_path_factory):
-    runs = Runs(config, tiny_task_set, tmp_path_factory.mktemp("runs"))
-    yield runs
-    for one in runs.started:
-        one.process.kill()
-        one.process.wait()
+    with started_in(config, tiny_task_set, tmp_path_factory.mktemp("runs")) as runs:
+        yield runs
 
 
 @pytest.fixture(scope="module")
@@ -114,27 +123,54 @@ def episodes_of(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
 
-@pytest.mark.slow
-def test_two_processes_learn_what_one_learns(runs, two_hashes, config):
-    """Episodes and metrics are the same bytes; parameters are the same within `TOLERANCE`.
+def assert_one_run(folder, config, hashes):
+    """The runs `one` and `two` in a folder are the same: episodes and metrics are the same bytes, parameters
+    the same within `TOLERANCE`.
 
     The checkpoints of both are restored here, by one process and onto another mesh.
     """
-    assert len(two_hashes) == 2 and len(set(two_hashes)) == 1
-    [one_hash] = runs.finish("one", 1)
-    one, two = runs.folder / "one", runs.folder / "two"
+    one, two = folder / "one", folder / "two"
     assert episodes_of(one) == episodes_of(two)
     assert len(episodes_of(one)) == config.train.steps + 2
-    rows = [[without_clock(row) for row in read_metrics(folder / "metrics.jsonl")] for folder in (one, two)]
+    rows = [[without_clock(row) for row in read_metrics(run / "metrics.jsonl")] for run in (one, two)]
     assert [row.keys() for row in rows[0]] == [row.keys() for row in rows[1]]
     for row, other in zip(*rows, strict=True):
         for name in row:
             assert row[name] == pytest.approx(other[name], abs=1e-4), name
     here = dataclasses.replace(config, mesh=MeshConfig(data=2, fsdp=2, tensor=2))
-    benches = [Workbench(here, folder, default_cache_dir()) for folder in (one, two)]
+    benches = [Workbench(here, run, default_cache_dir()) for run in (one, two)]
     params = [stage_params(bench, "train") for bench in benches]
-    assert [params_hash(tree) for tree in params] == [one_hash, two_hashes[0]]
+    assert [params_hash(tree) for tree in params] == hashes
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=TOLERANCE), *params)
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_learns(runs, two_hashes, config):
+    assert len(two_hashes) == 2 and len(set(two_hashes)) == 1
+    assert_one_run(runs.folder, config, [*runs.finish("one", 1), two_hashes[0]])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param(
+            ["algorithm.name=ppo", "algorithm.kl=k3", "algorithm.kl_coefficient=0.01"],
+            id="critic and reference",
+        ),
+        pytest.param(["train.max_off_policy_steps=1", "lora.rank=2"], id="ahead, adapters"),
+        pytest.param(
+            ["curriculum.dynamic_sampling=true", "curriculum.order=easy_first"],
+            id="curriculum",
+        ),
+    ],
+)
+def test_so_they_do_with_whatever_else_learns_or_chooses(config, tiny_task_set, tmp_path, settings):
+    config = apply_overrides(config, settings)
+    with started_in(config, tiny_task_set, tmp_path) as runs:
+        two = runs.finish("two", 2)
+        assert len(set(two)) == 1
+        assert_one_run(tmp_path, config, [*runs.finish("one", 1), two[0]])
 
 
 @pytest.mark.slow
