@@ -53,6 +53,16 @@ def add_trackers(command: argparse.ArgumentParser) -> None:
     )
 
 
+def add_profile(command: argparse.ArgumentParser) -> None:
+    """Adds which steps of a command that learns are traced; see `pipelines.profiling`."""
+    command.add_argument(
+        "--profile",
+        default="",
+        metavar="steps=N[,first=K]",
+        help="trace N steps of each stage, from its third or K-th, into RUN/profile for XProf or TensorBoard",
+    )
+
+
 def add_processes(command: argparse.ArgumentParser) -> None:
     """Adds what a command that runs on several processes is told of them; see `host.joined`."""
     group = command.add_argument_group(

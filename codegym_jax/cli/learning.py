@@ -6,7 +6,13 @@ import pathlib
 import sys
 from typing import Any
 
-from codegym_jax.cli.experiment_file import add_experiment, add_processes, add_trackers, load_config
+from codegym_jax.cli.experiment_file import (
+    add_experiment,
+    add_processes,
+    add_profile,
+    add_trackers,
+    load_config,
+)
 from codegym_jax.cli.host import cache_dir, joined, trackers, with_jax
 from codegym_jax.config import UserError
 from codegym_jax.data.splits import SPLITS
@@ -23,6 +29,7 @@ def add(commands: Any) -> None:
         add_processes(command)
     for command in (sft, train):
         add_trackers(command)
+        add_profile(command)
     train.add_argument(
         "--save-episodes",
         type=pathlib.Path,
@@ -69,10 +76,12 @@ def _sft(options: argparse.Namespace) -> int:
     config = load_config(options)
     with joined(options) as processes, trackers(options, config, processes) as sinks:
         from codegym_jax.pipelines.experiment import prepare
+        from codegym_jax.pipelines.profiling import parse_profile
         from codegym_jax.pipelines.sft import run_sft
         from codegym_jax.trainer.state import params_hash
 
-        bench = prepare(config, options.run, cache_dir(), processes, sinks)
+        profile = parse_profile(options.profile)
+        bench = prepare(config, options.run, cache_dir(), processes, sinks, profile)
         with bench.timed("sft"):
             print(f"parameters {params_hash(run_sft(bench))}")
         return 0
@@ -84,12 +93,14 @@ def _train(options: argparse.Namespace) -> int:
         raise UserError("--save-episodes samples and learns nothing, --load-episodes only learns; give one")
     with joined(options) as processes, trackers(options, config, processes) as sinks:
         from codegym_jax.pipelines.experiment import prepare
+        from codegym_jax.pipelines.profiling import parse_profile
         from codegym_jax.pipelines.sft import run_sft
         from codegym_jax.pipelines.train import run_train
         from codegym_jax.pipelines.training_episodes import save_rollouts
         from codegym_jax.trainer.state import params_hash
 
-        bench = prepare(config, options.run, cache_dir(), processes, sinks)
+        profile = parse_profile(options.profile)
+        bench = prepare(config, options.run, cache_dir(), processes, sinks, profile)
         with bench.timed("sft"):
             params = run_sft(bench)
         if options.save_episodes:

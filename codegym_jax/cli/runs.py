@@ -7,6 +7,7 @@ from typing import Any
 from codegym_jax.cli.experiment_file import (
     add_experiment,
     add_processes,
+    add_profile,
     add_trackers,
     load_config,
     run_config,
@@ -24,6 +25,7 @@ def add_run(commands: Any) -> None:
     )
     add_processes(run)
     add_trackers(run)
+    add_profile(run)
 
 
 def add_looks(commands: Any) -> None:
@@ -41,8 +43,10 @@ def _run(options: argparse.Namespace) -> int:
     config = load_config(options)
     with joined(options) as processes, trackers(options, config, processes) as sinks:
         from codegym_jax.pipelines.experiment import run_experiment
+        from codegym_jax.pipelines.profiling import parse_profile
 
-        result = run_experiment(config, options.run, cache_dir(), processes, sinks)
+        profile = parse_profile(options.profile)
+        result = run_experiment(config, options.run, cache_dir(), processes, sinks, profile)
         return 0 if result["reverified_identical"] else 1
 
 

@@ -149,7 +149,8 @@ class SampledEpisodes:
         return episodes
 
     def _sample(self, step: int, prepared: Any, policy_version: int) -> StepEpisodes:
-        episodes = self._player.play_step(step, prepared, policy_version)
+        with jax.profiler.TraceAnnotation("sampling"):
+            episodes = self._player.play_step(step, prepared, policy_version)
         self._save(step, episodes.played)
         return episodes
 

@@ -16,6 +16,7 @@ from codegym_jax.pipelines import sft
 from codegym_jax.pipelines.console import say
 from codegym_jax.pipelines.evaluate import run_evaluation
 from codegym_jax.pipelines.processes import ALONE, Processes
+from codegym_jax.pipelines.profiling import Profile
 from codegym_jax.pipelines.reverify import run_reverify
 from codegym_jax.pipelines.synth import synthesize
 from codegym_jax.pipelines.train import run_train
@@ -37,6 +38,7 @@ def prepare(
     cache: pathlib.Path,
     processes: Processes = ALONE,
     sinks: Sequence[Sink] = (),
+    profile: Profile | None = None,
 ) -> Workbench:
     """Opens the run folder and gives it its task set: the one that the config names, or a synthesized one.
 
@@ -49,7 +51,7 @@ def prepare(
     if given and not adopted:
         check_task_set(given)
     open_run(config, folder, processes)
-    bench = Workbench(config, folder, cache, processes, sinks)
+    bench = Workbench(config, folder, cache, processes, sinks, profile if processes.is_first else None)
     say(f"run {folder}: {device_line()}")
     processes.once(lambda: adopted or _give_task_set(bench, given))
     environments, tasks = len(bench.task_set.specs), sum(bench.task_set.counts.values())
@@ -68,9 +70,10 @@ def run_experiment(
     cache: pathlib.Path,
     processes: Processes = ALONE,
     sinks: Sequence[Sink] = (),
+    profile: Profile | None = None,
 ) -> dict[str, Any]:
     """Runs every stage that is not finished yet, and returns what `result.json` holds."""
-    bench = prepare(config, folder, cache, processes, sinks)
+    bench = prepare(config, folder, cache, processes, sinks, profile)
     with bench.timed("sft"):
         params = sft.run_sft(bench)
     with bench.timed("eval"):

@@ -1,5 +1,6 @@
 """The warm start: supervised learning on demonstrations, the policy's tokens only. One visible loop."""
 
+import contextlib
 from time import monotonic
 from typing import Any
 
@@ -13,6 +14,7 @@ from codegym_jax.data.chat import Demonstration
 from codegym_jax.data.pipeline import demonstration_iterator
 from codegym_jax.pipelines.console import bar, say
 from codegym_jax.pipelines.demonstrations import demonstrations
+from codegym_jax.pipelines.profiling import profiled
 from codegym_jax.pipelines.trainable import Trainable
 from codegym_jax.pipelines.workbench import Workbench
 from codegym_jax.rollout.packing import Lesson, pack_in_order
@@ -62,7 +64,13 @@ def run_sft(
         return trainable.policy(state.params, split.frozen)
 
     say(f"{stage}: {len(rows)} demonstrations, updates {first + 1} to {steps}")
-    with bench.metrics(stage, cursor) as metrics, bar(stage, steps, first) as progress:
+    with (
+        bench.metrics(stage, cursor) as metrics,
+        bar(stage, steps, first) as progress,
+        contextlib.closing(
+            profiled(stage, range(first + 1, steps + 1), bench.profile, bench.folder)
+        ) as counted,
+    ):
 
         def save(step: int) -> None:
             extra = {"stream": stream.get_state(), "metrics_cursor": metrics.cursor, **bench.fingerprint}
@@ -70,14 +78,16 @@ def run_sft(
 
         if restored is None:
             save(0)
-        for step in range(first + 1, steps + 1):
+        for step in counted:
             start_s = monotonic()
             drawn = next(stream)
             lessons = [_lesson(row) for row in drawn]
             batch, _ = pack_in_order(lessons, rows_per_batch=train.rows_per_batch, row_tokens=row_tokens)
             placed = batch._replace(batches=bench.place(batch.batches))
-            state, measured = update(state, split.frozen, placed)
-            values = jax.device_get(measured) | {
+            with jax.profiler.TraceAnnotation("update"):
+                state, measured = update(state, split.frozen, placed)
+                on_host = jax.device_get(measured)
+            values = on_host | {
                 "tokens": batch.token_count,
                 "padding_share": 1.0 - sum(map(_length, drawn)) / batch.positions,
                 "tokens_per_second": sum(map(_length, drawn)) / (monotonic() - start_s),
@@ -91,7 +101,8 @@ def run_sft(
                     f"  {values['tokens_per_second']:.0f} tokens/s"
                 )
             if step % _CHECKPOINT_EVERY == 0 or step == steps:
-                save(step)
+                with jax.profiler.TraceAnnotation("checkpoint"):
+                    save(step)
     return trainable.policy(state.params, split.frozen)
 
 

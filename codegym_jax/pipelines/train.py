@@ -9,6 +9,7 @@ from codegym_jax.data.splits import TRAIN
 from codegym_jax.pipelines.console import bar, say
 from codegym_jax.pipelines.diary import STAGE, Diary
 from codegym_jax.pipelines.learner import Learner
+from codegym_jax.pipelines.profiling import profiled
 from codegym_jax.pipelines.stopwatch import Stopwatch
 from codegym_jax.pipelines.training_episodes import open_source
 from codegym_jax.pipelines.workbench import Workbench
@@ -48,6 +49,9 @@ def run_train(bench: Workbench, start: Any, *, record: pathlib.Path | None = Non
         bench.metrics(STAGE, position["metrics_cursor"]) as metrics,
         Stopwatch("rollout", "score", "update", "checkpoint") as watch,
         bar(STAGE, config.steps, first) as progress,
+        contextlib.closing(
+            profiled(STAGE, range(first + 1, config.steps + 1), bench.profile, bench.folder)
+        ) as steps,
     ):
         if restored is not None:
             source.set_state(position["source"])
@@ -59,7 +63,7 @@ def run_train(bench: Workbench, start: Any, *, record: pathlib.Path | None = Non
 
         if restored is None:
             save(0)
-        for step in range(first + 1, config.steps + 1):
+        for step in steps:
             version = int(learner.state.step)
             with watch.time("rollout"):
                 given = source.next(step, learner.policy(), version)

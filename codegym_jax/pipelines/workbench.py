@@ -36,6 +36,7 @@ from codegym_jax.models.weights import Weights, open_weights
 from codegym_jax.pipelines.episode_rules import episode_limits, run_renderer, tokenizer_path
 from codegym_jax.pipelines.policy import compute_of, find_preset
 from codegym_jax.pipelines.processes import ALONE, NoMetrics, Processes
+from codegym_jax.pipelines.profiling import Profile
 from codegym_jax.records import EnvSpec, Episode, Task
 from codegym_jax.rollout import exchange
 from codegym_jax.rollout.agent import Agent, EpisodeRequest
@@ -112,6 +113,8 @@ class Workbench:
     processes: Processes = ALONE
     sinks: Sequence[Sink] = ()
     """Are shown the metrics, too; open as long as the run is."""
+    profile: Profile | None = None
+    """Steps of each stage to trace; of several processes only the first traces."""
 
     @cached_property
     def task_set(self) -> TaskSet:

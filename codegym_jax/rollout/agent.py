@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
@@ -315,7 +316,8 @@ class Agent:
         """Runs the tool that a finished message calls."""
         assert attempt.env is not None
         action = self._renderer.parse_response(message, attempt.request.spec)
-        step = attempt.env.step(action)
+        with jax.profiler.TraceAnnotation("tools"):
+            step = attempt.env.step(action)
         told = step.error is CallError.NOT_JSON
         turn = Turn(
             message=self._renderer.decode(message),

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import Int, UInt32
 
@@ -42,7 +43,8 @@ class TimedSampler:
     def decode(self, params: Any, budget_B: Int[np.ndarray, " B"], temperature: float) -> Sampled:
         """See `Sampler.decode`."""
         start_s = self._clock()
-        sampled = self._sampler.decode(params, budget_B, temperature)
+        with jax.profiler.TraceAnnotation("sample"):
+            sampled = self._sampler.decode(params, budget_B, temperature)
         self._device_s += self._clock() - start_s
         return sampled
 
