@@ -4,6 +4,7 @@ What learns is one tree: the model's parameters, or low-rank adapters of its mat
 `CRITIC`, the critic's one vector where the algorithm has a critic. What does not learn is the `frozen` tree.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -51,8 +52,9 @@ class Trainable:
         if self.lora.rank:
             params, frozen = self._adapters(start, mesh, seed), start
         if self.critic:
-            zeros_D = jnp.zeros(self.model.config.width, jnp.float32)
-            params[CRITIC] = jax.device_put(zeros_D, sharding.place(mesh))
+            # Made where it lies: an array of one process, put on the devices of several, cannot be saved.
+            zeros = functools.partial(jnp.zeros, self.model.config.width, jnp.float32)
+            params[CRITIC] = jax.jit(zeros, out_shardings=sharding.place(mesh))()
         return Split(params, frozen)
 
     def policy(self, params: dict[str, Any], frozen: Any) -> dict[str, Any]:
