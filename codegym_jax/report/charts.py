@@ -11,6 +11,8 @@ from typing import NamedTuple
 from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 360, 196
+WIDE = 720
+"""Of a chart that stands alone in its row."""
 _LEFT, _RIGHT, _TOP, _BOTTOM = 42, 8, 8, 24
 _MAX_POINTS = 160
 _SMOOTHED_FROM = 24
@@ -39,6 +41,18 @@ class Column(NamedTuple):
     """What the pointer shows."""
 
 
+class Stack(NamedTuple):
+    """One bar of parts on top of one another, for one step or for several in a row."""
+
+    first: int
+    last: int
+    """Step; the bar covers both ends."""
+    parts: Sequence[float]
+    """From the bottom up, at least 0."""
+    hint: str
+    """What the pointer shows."""
+
+
 class _Frame(NamedTuple):
     """Maps data to the drawing."""
 
@@ -46,10 +60,11 @@ class _Frame(NamedTuple):
     x_high: float
     marks: Sequence[float]
     """On the y axis, which spans them."""
+    width: int = WIDTH
 
     def x(self, step: int | float) -> float:
         share = (step - self.x_low) / (self.x_high - self.x_low)
-        return round(_LEFT + share * (WIDTH - _LEFT - _RIGHT), 1)
+        return round(_LEFT + share * (self.width - _LEFT - _RIGHT), 1)
 
     def y(self, value: float) -> float:
         share = (value - self.marks[0]) / (self.marks[-1] - self.marks[0])
@@ -136,6 +151,34 @@ def histogram(columns: Sequence[Column], *, title: str) -> Markup:
     return _svg(title, parts)
 
 
+def stacked_bars(stacks: Sequence[Stack], colors: Sequence[str], *, title: str) -> Markup:
+    """Stacked bars over steps, as wide as the page.
+
+    Args:
+      stacks: at least one, by rising steps.
+      colors: of the parts, which all stacks have.
+      title: says what is shown to those who cannot see it.
+    """
+    highest = max(math.fsum(one.parts) for one in stacks)
+    frame = _Frame(stacks[0].first - 0.5, stacks[-1].last + 0.5, ticks(0.0, max(highest, 1e-9), 4), WIDE)
+    bands: list[list[str]] = [[] for _ in colors]
+    hits = []
+    for one in stacks:
+        left, right = frame.x(one.first - 0.5), frame.x(one.last + 0.5)
+        floor = 0.0
+        for band, value in zip(bands, one.parts, strict=True):
+            bottom, floor = frame.y(floor), floor + value
+            if value:
+                band.append(f"M{left:g},{bottom:g}V{frame.y(floor):g}H{right:g}V{bottom:g}Z")
+        place = f'x="{left:g}" y="{_TOP}" width="{right - left:.1f}" height="{HEIGHT - _TOP - _BOTTOM}"'
+        hits.append(f'<rect class="hit" {place}><title>{escape(one.hint)}</title></rect>')
+    drawn = [
+        f'<path class="band" d="{"".join(band)}" style="fill:{escape(color)}"/>'
+        for band, color in zip(bands, colors, strict=True)
+    ]
+    return _svg(title, [_axes(frame, percent=False), *drawn, *hits], WIDE)
+
+
 def moving_mean(values: Sequence[float]) -> list[float]:
     """A centered moving mean over a twelfth of the values; short sequences stay as they are."""
     reach = len(values) // _SMOOTHED_FROM
@@ -188,7 +231,7 @@ def _frame(series: Sequence[Series], low: float, high: float) -> _Frame:
 
 def _marks(frame: _Frame, percent: bool) -> str:
     """The y axis, as lines across."""
-    right = WIDTH - _RIGHT
+    right = frame.width - _RIGHT
     parts = []
     for mark in frame.marks:
         y = frame.y(mark)
@@ -200,7 +243,7 @@ def _marks(frame: _Frame, percent: bool) -> str:
 
 
 def _axes(frame: _Frame, percent: bool) -> str:
-    right, bottom = WIDTH - _RIGHT, HEIGHT - _BOTTOM
+    right, bottom = frame.width - _RIGHT, HEIGHT - _BOTTOM
     parts = [_marks(frame, percent)]
     for mark in ticks(frame.x_low, frame.x_high, 4):
         if frame.x_low <= mark <= frame.x_high and mark == int(mark):
@@ -263,8 +306,8 @@ def _thin(one: Series) -> Series:
     return one._replace(steps=steps, values=values)
 
 
-def _svg(title: str, parts: Sequence[str]) -> Markup:
+def _svg(title: str, parts: Sequence[str], width: int = WIDTH) -> Markup:
     # Safe: every part is built above from numbers and escaped strings.
     return Markup(
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">{"".join(parts)}</svg>'
+        f'<svg viewBox="0 0 {width} {HEIGHT}" role="img" aria-label="{escape(title)}">{"".join(parts)}</svg>'
     )

@@ -10,6 +10,7 @@ from codegym_jax.metrics import METRICS, Alarm, series
 from codegym_jax.metrics import alarms as find_alarms
 from codegym_jax.report import charts
 from codegym_jax.report.run_folder import MODES, PHASES, SPLITS, RunFolder
+from codegym_jax.report.timeline import duration
 
 _NAMES = {"test_config": "Unseen configs", "test_env": "Unseen environments"}
 _NOTES = {
@@ -45,8 +46,6 @@ _DIAGNOSTICS = (
     ("Programs compiled", "compiles", False),
 )
 """Title, metric, and whether it is shown times 100."""
-_PARTS = {"rollout_s": "episodes", "score_s": "scoring", "update_s": "updates", "checkpoint_s": "checkpoint"}
-"""Parts of a step's time, and what they are called."""
 _PALETTE = tuple(f"var(--c{index})" for index in range(1, 9))
 
 
@@ -145,7 +144,6 @@ def curves(run: RunFolder) -> tuple[list[Figure], list[Figure]]:
         for title, name, percent in _DIAGNOSTICS
         if any(series(run.metrics, "train", name)[1])  # what was 0 throughout says nothing
     ]
-    more.append(_seconds(run))
     return [figure for figure in main if figure], [figure for figure in more if figure]
 
 
@@ -187,16 +185,6 @@ def rejections(run: RunFolder) -> list[Bar]:
     ]
 
 
-def time_by_stage(run: RunFolder) -> list[Bar]:
-    """Where the seconds went."""
-    wall_s = {stage: float(s) for stage, s in run.result.get("wall_s", {}).items() if stage != "total"}
-    total_s = sum(wall_s.values()) or 1.0
-    return [
-        Bar(label=stage, text=_duration(s), share=100 * s / total_s, color=color)
-        for (stage, s), color in zip(wall_s.items(), _cycle(len(wall_s)), strict=True)
-    ]
-
-
 def facts(run: RunFolder) -> list[tuple[str, str]]:
     """The run in a line: (figure, what it counts)."""
     result = run.result
@@ -215,7 +203,7 @@ def facts(run: RunFolder) -> list[tuple[str, str]]:
     if "compiled_programs" in result:
         found.append((f"{result['compiled_programs']:,}", "compiled programs"))
     if "total" in result.get("wall_s", {}):
-        found.append((_duration(result["wall_s"]["total"]), "of computing"))
+        found.append((duration(result["wall_s"]["total"]), "of computing"))
     return found
 
 
@@ -317,29 +305,6 @@ def _by_kind(run: RunFolder, title: str, prefix: str, *, stacked: bool, label: s
     )
 
 
-def _seconds(run: RunFolder) -> Figure | None:
-    rows = [row for row in run.metrics if row["stage"] == "train" and "rollout_s" in row]
-    if not rows:
-        return None
-    steps = [row["step"] for row in rows]
-    told = {label: [float(row.get(name) or 0.0) for row in rows] for name, label in _PARTS.items()}
-    known = [sum(values) for values in zip(*told.values(), strict=True)]
-    whole = [float(row.get("step_s") or 0.0) for row in rows]
-    told["the rest"] = [max(0.0, all_s - known_s) for all_s, known_s in zip(whole, known, strict=True)]
-    found = [
-        charts.Series(label, color, steps, values)
-        for (label, values), color in zip(told.items(), _PALETTE, strict=False)
-        if any(values)
-    ]
-    return Figure(
-        title="Seconds per step",
-        note="time a step spent waiting for episodes, on scoring them, on updates and on checkpoints",
-        trend="",
-        chart=charts.stacked_area(found, title="Seconds per step"),
-        legend=[(one.color, one.label) for one in found],
-    )
-
-
 def _trend(values: Sequence[float], percent: bool) -> str:
     """The mean of the first and of the last tenth."""
     finite = [value for value in values if math.isfinite(value)]
@@ -374,11 +339,3 @@ def _position(share: float) -> float:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.1f}%"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    if seconds < 3600:
-        return f"{int(seconds) // 60} min {int(seconds) % 60} s"
-    return f"{int(seconds) // 3600} h {int(seconds) % 3600 // 60} min"

@@ -9,7 +9,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from codegym_jax.report import figures, transcripts
+from codegym_jax.report import figures, timeline, transcripts
 from codegym_jax.report.run_folder import RunFolder, read_run
 
 _PACKAGES = (
@@ -59,7 +59,8 @@ def render(run: RunFolder) -> str:
         alarms=figures.alarms(run),
         environments=figures.environments(run),
         rejections=figures.rejections(run),
-        times=figures.time_by_stage(run),
+        stages=timeline.stage_times(run),
+        timeline=timeline.timeline(run),
         chosen=transcripts.select(run.episodes),
         config_text=json.dumps(run.config, indent=2, ensure_ascii=False),
         versions=_versions(),

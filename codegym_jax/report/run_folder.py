@@ -46,6 +46,8 @@ class RunFolder:
     metrics: list[dict[str, Any]]
     result: dict[str, Any]
     """Empty until the run is complete."""
+    timing: dict[str, Any]
+    """Stage -> seconds, of the stages that have ended."""
     manifest: dict[str, Any]
     """Of the task set."""
     evaluations: dict[str, dict[str, Any]]
@@ -83,16 +85,22 @@ def read_run(folder: Path) -> RunFolder:
         raise ReportError(f"run folder not found: {folder}")
     return RunFolder(
         name=folder.resolve().name,
-        config=_read_object(folder / "config.json"),
+        config=read_object(folder / "config.json"),
         metrics=_read_rows(folder / "metrics.jsonl"),
-        result=_read_object(folder / "result.json"),
-        manifest=_read_object(folder / "task_set" / "manifest.json"),
-        evaluations={phase: _read_object(folder / "evaluations" / f"{phase}.json") for phase in PHASES},
+        result=read_object(folder / "result.json"),
+        timing=read_object(folder / "timing.json"),
+        manifest=read_object(folder / "task_set" / "manifest.json"),
+        evaluations={phase: read_object(folder / "evaluations" / f"{phase}.json") for phase in PHASES},
         episodes=list(_episode_files(folder / "episodes")),
     )
 
 
-def _read_object(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON object of a run; {} where the file is not there.
+
+    Raises:
+      ReportError: the file holds something else.
+    """
     if not path.is_file():
         return {}
     try:

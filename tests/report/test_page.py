@@ -10,7 +10,7 @@ from example_run import build, episode
 from codegym_jax.metrics import MetricsWriter
 from codegym_jax.report.page import write_report
 
-SECTIONS = ["success", "learning", "environments", "synthesis", "transcripts", "setup"]
+SECTIONS = ["success", "learning", "time", "environments", "synthesis", "transcripts", "setup"]
 TAGS = """html head meta title style body header main nav section article figure figcaption
     svg line path rect circle text h1 h2 h3 h4 p a b i small span div ul ol li dl dt dd
     table thead tbody tr th td code pre details summary"""
@@ -258,7 +258,7 @@ def test_alarms_stand_above_the_curves(tmp_path, complete):
 
 def test_charts_show_what_was_measured_and_was_not_always_zero(complete):
     text = read(complete)
-    for title in ("Pass@k", "Groups with a signal", "Sampled tokens per second", "Seconds per step"):
+    for title in ("Pass@k", "Groups with a signal", "Sampled tokens per second"):
         assert f"<b>{title}</b>" in text, title
     for title in ("Staleness", "KL, learner to start", "Value loss"):
         assert f"<b>{title}</b>" not in text, title
