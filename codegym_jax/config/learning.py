@@ -53,6 +53,8 @@ class TrainConfig:
     max_invalid_fraction: float = 0.2  # more host failures than this in one step stop the run
     max_off_policy_steps: int = 0  # 1: the next step is sampled while this one is learned
     checkpoint_every: int = 10
+    keep_checkpoints: int = 2  # the newest; the one before it guards against damage
+    keep_every: int = 0  # checkpoints of every so many steps are kept for good; 0: none
 
     def __post_init__(self) -> None:
         require(self.optimizer in OPTIMIZERS, "train.optimizer", self.optimizer, _one_of(OPTIMIZERS))
@@ -60,6 +62,10 @@ class TrainConfig:
         at_least("train", self, steps=0, episodes_per_update=1, learning_rate=0, warmup_steps=0)
         at_least("train", self, weight_decay=0, adam_b1=0, adam_b2=0, max_grad_norm=0)
         at_least("train", self, max_invalid_fraction=0, checkpoint_every=1)
+        at_least("train", self, keep_checkpoints=1, keep_every=0)
+        whole = self.keep_every % max(self.checkpoint_every, 1) == 0
+        multiple = f"0, or a multiple of train.checkpoint_every={self.checkpoint_every}"
+        require(whole, "train.keep_every", self.keep_every, multiple)
         staleness = self.max_off_policy_steps
         require(staleness <= 1, "train.max_off_policy_steps", staleness, "0 or 1")
 

@@ -103,6 +103,7 @@ def run_sft(
             if step % _CHECKPOINT_EVERY == 0 or step == steps:
                 with jax.profiler.TraceAnnotation("checkpoint"):
                     save(step)
+        checkpoints.wait()
     return trainable.policy(state.params, split.frozen)
 
 

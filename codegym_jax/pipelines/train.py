@@ -34,7 +34,9 @@ def run_train(bench: Workbench, start: Any, *, record: pathlib.Path | None = Non
     """
     config = bench.config.train
     learner = Learner(bench, start)
-    checkpoints = Checkpointer(bench.folder / "checkpoints" / STAGE)
+    checkpoints = Checkpointer(
+        bench.folder / "checkpoints" / STAGE, keep=config.keep_checkpoints, keep_every=config.keep_every
+    )
     restored = checkpoints.restore(learner.state)
     position: dict[str, Any] = {"train_step": 0, "metrics_cursor": None}
     if restored is not None:
@@ -79,6 +81,7 @@ def run_train(bench: Workbench, start: Any, *, record: pathlib.Path | None = Non
             if step % config.checkpoint_every == 0 or step == config.steps:
                 with watch.time("checkpoint"):
                     save(step)
+        checkpoints.wait()
     return learner.policy()
 
 

@@ -170,8 +170,9 @@ def files_of(folder: pathlib.Path) -> dict[str, bytes]:
 
 
 def checkpoints_of(folder: pathlib.Path, stage: str) -> list[pathlib.Path]:
-    """Oldest first."""
-    return sorted((folder / "checkpoints" / stage).glob("[0-9]*"))
+    """The complete ones, oldest first. What a kill left behind without a manifest is none."""
+    found = (folder / "checkpoints" / stage).glob("[0-9]*/manifest.json")
+    return sorted(path.parent for path in found)
 
 
 def damage(checkpoint: pathlib.Path) -> None:
@@ -200,7 +201,7 @@ def test_a_run_killed_at_three_points_and_damaged_ends_the_same(lives):
     for point in points:
         assert lives.live("killed", "ahead", point) is None, f"not reached: {point}"
     folder = lives.folder("killed")
-    older, newest = checkpoints_of(folder, "train")
+    *_, older, newest = checkpoints_of(folder, "train")
     damage(newest)
     lives.require_same_end("killed", "ahead", lives.live("killed", "ahead"))
     require_named(folder, newest)
@@ -278,7 +279,7 @@ def test_a_stage_without_an_intact_checkpoint_begins_again(lives):
     assert lives.live("all_spoiled", "ahead", Fault("train", "row", AFTER, 5)) is None
     folder = lives.folder("all_spoiled")
     spoiled = checkpoints_of(folder, "train")
-    assert len(spoiled) == 2
+    assert len(spoiled) >= 2
     for checkpoint in spoiled:
         damage(checkpoint)
     lives.require_same_end("all_spoiled", "ahead", lives.live("all_spoiled", "ahead"))

@@ -191,6 +191,7 @@ def test_a_newer_policy_adds_nothing_to_the_attempts_of_an_older_one(
         "adamw", 1.0, warmup_steps=0, weight_decay=0.0, b1=0.9, b2=0.9, max_grad_norm=1.0
     )
     newer = bench.init_state(bench.init_params(), optimizer)
-    Checkpointer(moving / "checkpoints" / "sft").save(41, newer, {})
+    with Checkpointer(moving / "checkpoints" / "sft") as checkpoints:
+        checkpoints.save(41, newer, {})
     with pytest.raises(ConfigError, match=r"hard.filter holds other attempts \(policy: "):
         filter_task_set(tiny_task_set, moving, out, BOUNDS, default_cache_dir())

@@ -36,7 +36,8 @@ def rows_of(folder: pathlib.Path, stage: str) -> int:
 
 
 def writing(folder: pathlib.Path, stage: str) -> bool:
-    return (folder / "checkpoints" / stage / ".writing").exists() and rows_of(folder, stage) > 0
+    begun = (folder / "checkpoints" / stage).glob("[0-9]*")
+    return rows_of(folder, stage) > 0 and any(not (path / "manifest.json").exists() for path in begun)
 
 
 MOMENTS: dict[str, Callable[[pathlib.Path], bool]] = {

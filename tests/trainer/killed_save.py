@@ -33,7 +33,8 @@ def save_and_die(folder: Path, moment: int) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(hook)
-    Checkpointer(folder).save(2, {"w": jnp.full(1000, 2.0)}, {"step": 2})
+    with Checkpointer(folder) as checkpointer:
+        checkpointer.save(2, {"w": jnp.full(1000, 2.0)}, {"step": 2})
 
 
 def main(template: Path, work: Path) -> None:

@@ -45,6 +45,12 @@ def state_of(seed):
     return init_state({"layer": {"w": w, "scale": jnp.float32(seed) + jnp.ones(16)}}, OPTIMIZER)
 
 
+def save(folder, step, state, extra):
+    """Saves, and waits until it is there."""
+    with Checkpointer(folder) as checkpointer:
+        return checkpointer.save(step, state, extra)
+
+
 def assert_same_bytes(actual, expected):
     assert jax.tree.structure(actual) == jax.tree.structure(expected)
     jax.tree.map(np.testing.assert_array_equal, actual, expected)
@@ -64,10 +70,10 @@ def restored_seed(checkpointer):
 @pytest.fixture
 def three_saved(tmp_path):
     """A folder in which seeds 1, 2 and 3 were saved in turn, at steps 10, 20 and 30."""
-    checkpointer = Checkpointer(tmp_path / "checkpoints")
+    folder = tmp_path / "checkpoints"
     for seed in (1, 2, 3):
-        checkpointer.save(10 * seed, state_of(seed), {"seed": seed})
-    return checkpointer.folder
+        save(folder, 10 * seed, state_of(seed), {"seed": seed})
+    return folder
 
 
 def names(folder):
@@ -75,7 +81,7 @@ def names(folder):
 
 
 def test_everything_comes_back(tmp_path):
-    Checkpointer(tmp_path).save(7, state_of(4), EXTRA)
+    save(tmp_path, 7, state_of(4), EXTRA)
     state, extra = Checkpointer(tmp_path).restore(state_of(0)) or pytest.fail("nothing there")
     assert isinstance(state, TrainState)
     assert_same_bytes(state, state_of(4))
@@ -103,12 +109,70 @@ def test_resuming_equals_never_having_stopped(tmp_path):
     state = state_of(0)
     for count, update in enumerate(updates):
         if count == 3:
-            Checkpointer(tmp_path).save(count, state, {})
+            save(tmp_path, count, state, {})
         state, _ = learn(state, (), update)
     resumed, _ = Checkpointer(tmp_path).restore(state_of(1)) or pytest.fail("nothing there")
     for update in updates[int(resumed.step) :]:
         resumed, _ = learn(resumed, (), update)
     assert_same_bytes(resumed, state)
+
+
+def test_what_is_saved_is_the_state_of_that_moment(tmp_path):
+    """Training goes on in the same buffers while the checkpoint is written; it never shows there."""
+    learn = jax.jit(lambda state: jax.tree.map(lambda leaf: leaf + 1, state), donate_argnums=0)
+    state = {f"w{index}": jnp.full((500, 1000), float(index)) for index in range(8)}
+    like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state)
+    with Checkpointer(tmp_path) as checkpointer:
+        for step in (0, 20, 40):
+            checkpointer.save(step, state, {"step": step})
+            for _ in range(20):
+                state = learn(state)
+            saved, extra = checkpointer.restore(with_places(like)) or pytest.fail("nothing there")
+            assert extra == {"step": step}
+            for index in range(8):
+                np.testing.assert_array_equal(saved[f"w{index}"], np.full((500, 1000), index + step))
+
+
+def with_places(like):
+    """On the first device."""
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(
+            leaf.shape, leaf.dtype, sharding=jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        ),
+        like,
+    )
+
+
+def test_a_checkpoint_is_there_only_when_what_it_needs_is(tmp_path):
+    """What comes before the commit has come when the checkpoint can be seen; where it fails, none is."""
+    seen = []
+    with Checkpointer(
+        tmp_path, before_commit=lambda: seen.append(names(tmp_path / "0001_step_00000001"))
+    ) as c:
+        c.save(1, state_of(1), {"seed": 1})
+    [files] = seen
+    assert "manifest.json" not in files and "state" in files
+    assert restored_seed(Checkpointer(tmp_path)) == 1
+
+    def refuse():
+        raise OSError("no room")
+
+    failing = Checkpointer(tmp_path, before_commit=refuse)
+    failing.save(2, state_of(2), {"seed": 2})
+    with pytest.raises(OSError, match="no room"):
+        failing.wait()
+    assert restored_seed(failing) == 1
+    save(tmp_path, 2, state_of(2), {"seed": 2})
+    assert names(tmp_path) == ["0001_step_00000001", "0003_step_00000002"]
+
+
+def test_the_steps_that_are_kept_for_good(tmp_path):
+    """The newest two, and each second step but step 0; of a step that was saved twice, the newer one."""
+    with Checkpointer(tmp_path, keep=2, keep_every=20) as checkpointer:
+        for step in (0, 10, 20, 30, 20, 30, 40, 50, 60, 70):
+            checkpointer.save(step, {"w": jnp.zeros(2)}, {})
+    assert [name.partition("_")[0] for name in names(tmp_path)] == ["0005", "0007", "0009", "0010"]
+    assert [int(name[-8:]) for name in names(tmp_path)] == [20, 40, 60, 70]
 
 
 def on_mesh(tree, devices):
@@ -122,7 +186,7 @@ def on_mesh(tree, devices):
 @pytest.mark.parametrize(("saved_on", "restored_on"), [(8, 8), (8, 2), (1, 4)])
 def test_it_comes_back_onto_another_mesh(tmp_path, saved_on, restored_on):
     state = state_of(4)
-    Checkpointer(tmp_path).save(1, jax.device_put(state, on_mesh(state, saved_on)), {})
+    save(tmp_path, 1, jax.device_put(state, on_mesh(state, saved_on)), {})
     like = jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
         state,
@@ -150,9 +214,9 @@ DAMAGES = {
     "lost": lambda path: largest(path).unlink(),
     "extra lost": lambda path: shutil.rmtree(path / "extra"),
     "no manifest": lambda path: (path / "manifest.json").unlink(),
+    "leaves lost": lambda path: (path / "leaves.json").unlink(),
     "cut manifest": lambda path: (path / "manifest.json").write_text('{"state'),
     "odd manifest": lambda path: (path / "manifest.json").write_text("[]"),
-    "empty": lambda path: (shutil.rmtree(path), path.mkdir()),
 }
 
 
@@ -170,6 +234,7 @@ def test_a_damaged_checkpoint_does_not_push_out_an_intact_one(three_saved):
     checkpointer = Checkpointer(three_saved)
     assert restored_seed(checkpointer) == 2
     checkpointer.save(30, state_of(4), {"seed": 4})
+    checkpointer.wait()
     assert names(three_saved) == ["0002_step_00000020", "0004_step_00000030"]
     assert restored_seed(Checkpointer(three_saved)) == 4
 
@@ -204,7 +269,7 @@ def test_a_save_killed_at_any_moment_leaves_what_was_there(tmp_path):
     """
     template, work = tmp_path / "template", tmp_path / "work"
     for step in (0, 1):
-        Checkpointer(template).save(step, {"w": jnp.full(1000, float(step))}, {"step": step})
+        save(template, step, {"w": jnp.full(1000, float(step))}, {"step": step})
     script = Path(__file__).with_name("killed_save.py")
     subprocess.run([sys.executable, script, template, work], check=True, timeout=300)
     restored = []
@@ -216,6 +281,6 @@ def test_a_save_killed_at_any_moment_leaves_what_was_there(tmp_path):
     assert restored == sorted(restored)
     assert restored.count(1) > 10 and restored.count(2) >= 3, "the kills missed the saving"
     for folder in (work / "005", work / f"{restored.index(2) + 1:03d}"):
-        Checkpointer(folder).save(2, {"w": jnp.full(1000, 2.0)}, {"step": 2})
+        save(folder, 2, {"w": jnp.full(1000, 2.0)}, {"step": 2})
         assert len(names(folder)) == 2
         assert Checkpointer(folder).restore({"w": jnp.zeros(1000)})[1] == {"step": 2}

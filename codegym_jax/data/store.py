@@ -1,0 +1,177 @@
+"""A folder of files, on this machine or on a bucket (`gs://bucket/folder`), by the same few calls.
+
+A bucket has no folders, no appending, no renaming and no locks: it has whole objects, each of which appears
+at once and is seen by everybody from then on. So nothing here offers more than that, on a local disk either.
+Credentials are found the way Google's own tools find them. Reading back gigabytes to see whether they are
+whole would cost as much as writing them: a bucket keeps a checksum of every object, which `digests` gives.
+"""
+
+import contextlib
+import hashlib
+import os
+import pathlib
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+from etils import epath
+from fsspec.implementations.local import LocalFileSystem
+
+from codegym_jax.config import UserError
+from codegym_jax.data.atomic import replacing
+
+REMOTE = "gs://"
+
+Place = pathlib.Path | epath.Path
+"""A local path, or one on a bucket, which keeps its two slashes."""
+
+
+class StoreError(UserError):
+    """A bucket that cannot be used: the package for it is missing, there is no access, or no such bucket."""
+
+
+def is_remote(place: str | os.PathLike[str]) -> bool:
+    """Whether it is on a bucket.
+
+    Raises:
+      StoreError: when it is an address of another kind; TensorStore, which writes the checkpoints, would take
+        it for a local path.
+    """
+    text = os.fspath(place)
+    if "://" in text and not text.startswith(REMOTE):
+        raise StoreError(f"{text} is neither a local path nor {REMOTE}BUCKET/FOLDER")
+    return text.startswith(REMOTE)
+
+
+class Store:
+    """The files below one folder. Names are relative to it, with slashes, on a bucket and elsewhere.
+
+    Args:
+      place: the folder; made when something is first written.
+
+    Raises:
+      StoreError: for an address of another kind, or where the package for buckets is missing.
+    """
+
+    def __init__(self, place: str | os.PathLike[str]) -> None:
+        self.is_remote = is_remote(place)
+        self.place: Place = epath.Path(place) if self.is_remote else pathlib.Path(place).absolute()
+        self._fs: Any = _google_storage() if self.is_remote else LocalFileSystem(auto_mkdir=True)
+        self._root = os.fspath(self.place).removeprefix(REMOTE).rstrip("/")
+
+    def names(self, under: str = "") -> list[str]:
+        """Every file below a folder, by name in order; none where there is no such folder."""
+        return sorted(self._found(under))
+
+    def folders(self) -> list[str]:
+        """The folders directly below, by name in order; an empty one is there only on a local disk."""
+        with _told(self.place):
+            self._fs.invalidate_cache()
+            try:
+                found = self._fs.ls(self._root, detail=True)
+            except FileNotFoundError:
+                return []
+        return sorted(
+            pathlib.PurePosixPath(each["name"]).name for each in found if each["type"] == "directory"
+        )
+
+    def digests(self, under: str = "") -> dict[str, str]:
+        """Name -> digest of what each file holds: its sha256; on a bucket, the bucket's own checksum."""
+        found = self._found(under)
+        if self.is_remote:
+            return {name: _checksum(found[name]) for name in sorted(found)}
+        return {name: _sha256(pathlib.Path(found[name]["name"])) for name in sorted(found)}
+
+    def read(self, name: str) -> bytes:
+        """A whole file.
+
+        Raises:
+          FileNotFoundError: when it is not there.
+        """
+        with _told(self.place):
+            return self._fs.cat_file(self._path(name))
+
+    def write(self, name: str, data: bytes) -> None:
+        """Writes a file, whole or not at all."""
+        if self.is_remote:
+            with _told(self.place):
+                self._fs.pipe_file(self._path(name), data)
+            return
+        with replacing(pathlib.Path(self._path(name))) as partial:
+            partial.write_bytes(data)
+
+    def download(self, name: str, file: pathlib.Path) -> None:
+        """Copies a file to a local one, whole or not at all.
+
+        Raises:
+          FileNotFoundError: when it is not there.
+        """
+        with _told(self.place), replacing(file) as partial:
+            self._fs.get_file(self._path(name), os.fspath(partial))
+
+    def remove(self, name: str) -> None:
+        """Removes a file, or a folder and all below it; what is not there stays so."""
+        path = self._path(name)
+        if not self.is_remote:
+            shutil.rmtree(path, ignore_errors=True)
+            pathlib.Path(path).unlink(missing_ok=True)
+            return
+        with _told(self.place):
+            names = [name] if name in self._found("") else self.names(name)
+            if names:
+                self._fs.rm([self._path(each) for each in names])
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{name}" if name else self._root
+
+    def _found(self, under: str) -> dict[str, Any]:
+        """Name -> what the file system knows of it."""
+        with _told(self.place):
+            self._fs.invalidate_cache()  # other processes, and TensorStore, write there, too
+            found = self._fs.find(self._path(under), detail=True)
+        start = len(self._root) + 1
+        return {path[start:]: info for path, info in found.items() if not path.endswith("/")}
+
+
+def _google_storage() -> Any:
+    try:
+        import gcsfs
+    except ImportError as error:
+        raise StoreError(
+            f"a folder at {REMOTE}... needs the package gcsfs: pip install 'codegym-jax[gcs]'"
+        ) from error
+    return gcsfs.GCSFileSystem(use_listings_cache=False)
+
+
+@contextlib.contextmanager
+def _told(place: Place) -> Iterator[None]:
+    """What a bucket refuses, told in one line; network failures come after gcsfs has tried for a while."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        if not is_remote(place) or not _is_refusal(error):
+            raise
+        raise StoreError(
+            f"{place} cannot be used ({type(error).__name__}: {error}); is there such a bucket, and may this"
+            " machine's account read and write it (`gcloud auth application-default login`, or the role"
+            " Storage Object Admin for the service account of the machine)?"
+        ) from error
+
+
+def _is_refusal(error: Exception) -> bool:
+    import google.auth.exceptions
+    from gcsfs.retry import HttpError
+
+    return isinstance(error, OSError | HttpError | google.auth.exceptions.GoogleAuthError)
+
+
+def _checksum(info: dict[str, Any]) -> str:
+    """An object that was put together of parts has no MD5."""
+    return f"md5 {info['md5Hash']}" if info.get("md5Hash") else f"crc32c {info['crc32c']}"
+
+
+def _sha256(file: pathlib.Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
