@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Synthesizes a task set on Google Cloud Dataflow: the same command as everywhere, with Beam's options.
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 usage() {
   cat <<'TEXT'
@@ -23,25 +24,9 @@ example:
 TEXT
 }
 
-fail() {
-  echo "launch/dataflow_synth.sh: $1" >&2
-  exit 2
-}
-
-run() {
-  if [ "$dry_run" = yes ]; then
-    local words
-    printf -v words ' %q' "$@"
-    echo "${words:1}"
-  else
-    "$@"
-  fi
-}
-
 # What workers import beside Beam's own image; tests/launch holds this list to the imports.
 worker_packages="hypothesis jaxtyping markdown-it-py mdurl numpy pygments rich sortedcontainers wadler-lindig wasmtime"
 
-dry_run=no
 while [ $# -gt 0 ]; do
   case "$1" in
     --dry-run)
@@ -52,24 +37,22 @@ while [ $# -gt 0 ]; do
       usage
       exit 0
       ;;
+    -*) fail "unknown option $1; --help lists them" ;;
     *) break ;;
   esac
 done
 [ $# -ge 1 ] || { usage >&2; exit 2; }
-for name in PROJECT REGION BASE_OUTPUT_DIRECTORY RUN_NAME; do
-  [ -n "${!name:-}" ] || fail "$name is not set; --help says what it is"
-done
+need PROJECT REGION
+need_run
 NUM_WORKERS=${NUM_WORKERS:-16}
 MACHINE_TYPE=${MACHINE_TYPE:-n2-standard-2}
-[[ $BASE_OUTPUT_DIRECTORY == gs://?* ]] || fail "BASE_OUTPUT_DIRECTORY must begin with gs://, got $BASE_OUTPUT_DIRECTORY"
-[[ $RUN_NAME =~ ^[a-z]([-a-z0-9]*[a-z0-9])?$ ]] || fail "RUN_NAME must be small letters, digits and dashes, got $RUN_NAME"
-[[ $NUM_WORKERS =~ ^[1-9][0-9]*$ ]] || fail "NUM_WORKERS must be a number of machines, got $NUM_WORKERS"
+need_number NUM_WORKERS machines
 
 config=$1
 shift
 cd "$(dirname "$0")/.."
 [ -f "$config" ] || fail "config file not found: $config"
-cloud=${BASE_OUTPUT_DIRECTORY%/}/$RUN_NAME
+cloud=$(run_folder)
 staged=build/dataflow/$RUN_NAME
 task_set=runs/$RUN_NAME/task_set
 
