@@ -67,7 +67,7 @@ lint: setup
 
 lock:
 	$(PYTHON) -m pip install --quiet uv
-	$(PYTHON) -m uv pip compile pyproject.toml --universal --extra dev --extra problems --extra synth --extra hub --extra gguf --extra tensorboard --extra gcs --no-annotate --no-header -o requirements.lock
+	$(PYTHON) -m uv pip compile pyproject.toml --universal --extra dev --extra problems --extra synth --extra hub --extra gguf --extra tensorboard --extra gcs --extra view --no-annotate --no-header -o requirements.lock
 
 guest: setup
 	$(BIN)/python -m envs_wasm.python_guest.build

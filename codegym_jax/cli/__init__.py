@@ -5,7 +5,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from codegym_jax.cli import environments, learning, runs, synthesis, task_sets
+from codegym_jax.cli import environments, learning, runs, synthesis, task_sets, watching
 from codegym_jax.config import UserError
 
 _EXAMPLES = """examples:
@@ -20,6 +20,8 @@ _EXAMPLES = """examples:
   codegym import rows.jsonl --out task_sets/mine             rows of others to a verified task set
   codegym plan configs/qwen2_5_7b_v5p.py --devices v5p-64     does it fit? exit code 1 when not
   codegym reverify runs/smoke                                derive every stored episode again
+  codegym view runs/smoke                                    curves and episodes in a browser, live
+  codegym status runs/*                                      where each run stands
 """
 
 
@@ -64,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     synthesis.add(commands)
     learning.add(commands)
     runs.add_looks(commands)
+    watching.add(commands)
     task_sets.add(commands)
     environments.add(commands)
     return parser

@@ -12,7 +12,7 @@ import numpy as np
 
 from codegym_jax.records import CallError, Episode, StopReason, Turn
 
-_STEP_FILE = re.compile(r"step_([0-9]{6,})\.jsonl")
+_STEP_NAME = re.compile(r"step_([0-9]{6,})")
 
 
 def step_name(step: int) -> str:
@@ -25,10 +25,16 @@ def step_path(folder: pathlib.Path, step: int) -> pathlib.Path:
     return folder / f"{step_name(step)}.jsonl"
 
 
+def logged_step(name: str) -> int | None:
+    """The inverse of `step_name`; None for any other name."""
+    match = _STEP_NAME.fullmatch(name)
+    return int(match[1]) if match else None
+
+
 def logged_steps(folder: pathlib.Path) -> list[int]:
     """The steps whose episodes are in `folder`, in order; none where there is no such folder."""
-    found = (_STEP_FILE.fullmatch(path.name) for path in folder.glob("step_*.jsonl"))
-    return sorted(int(match[1]) for match in found if match)
+    found = (logged_step(path.stem) for path in folder.glob("step_*.jsonl"))
+    return sorted(step for step in found if step is not None)
 
 
 def to_row(episode: Episode, prompt: str) -> dict[str, Any]:
