@@ -5,7 +5,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from codegym_jax.cli import environments, learning, runs, synthesis, task_sets, watching
+from codegym_jax.cli import doctor, environments, learning, runs, synthesis, task_sets, watching
 from codegym_jax.config import UserError
 
 _EXAMPLES = """examples:
@@ -19,6 +19,7 @@ _EXAMPLES = """examples:
   codegym check-env envs/Own_1__MyEnv.py --tasks rows.jsonl  what its author wants to know
   codegym import rows.jsonl --out task_sets/mine             rows of others to a verified task set
   codegym plan configs/qwen2_5_7b_v5p.py --devices v5p-64     does it fit? exit code 1 when not
+  codegym doctor configs/smoke_cpu.py                        would it work here, and what to do where not
   codegym reverify runs/smoke                                derive every stored episode again
   codegym view runs/smoke                                    curves and episodes in a browser, live
   codegym status runs/*                                      where each run stands
@@ -69,4 +70,5 @@ def _parser() -> argparse.ArgumentParser:
     watching.add(commands)
     task_sets.add(commands)
     environments.add(commands)
+    doctor.add(commands)
     return parser
