@@ -51,6 +51,7 @@ class Loaded:
         length: int,
         message_tokens: int,
         extend_width: int,
+        prefill_rows: int,
         prefill_width: int,
         share_prefixes: bool,
     ) -> Sampler:
@@ -63,7 +64,7 @@ class Loaded:
             max_message_tokens=message_tokens,
             stop_sequences=((self.vocabulary,),),
             extend_width=extend_width,
-            prefill_rows=slots,
+            prefill_rows=prefill_rows,
             prefill_width=prefill_width,
             idle_fraction=1.0,
             share_prefixes=share_prefixes,
@@ -119,6 +120,7 @@ class _Decode(Loaded):
             length=self.work.prompt_tokens + self.work.new_tokens,
             message_tokens=self.work.new_tokens,
             extend_width=8,
+            prefill_rows=self.work.rows,
             prefill_width=self.work.prompt_tokens,
             share_prefixes=False,  # the same prompts come again and again
         )

@@ -73,6 +73,7 @@ class _Playing(Loaded):
             length=self.tools.length + 1,
             message_tokens=self.tools.message_tokens,
             extend_width=self.tools.result_tokens,
+            prefill_rows=self.tools.tasks,  # attempts share their prompt
             prefill_width=self.tools.prompt_tokens,
             share_prefixes=True,
         )

@@ -5,13 +5,15 @@ to a key-value cache at per-row offsets (sampling). Both run the same blocks, so
 is the graph that learns. `ModelConfig` makes it a Llama, a Qwen2 or a Qwen3; `Compute` says how it computes.
 Knows nothing of tools, tokenizers or losses.
 
-Parameters are matrices `[in, out]`: hidden @ matrix. See `layers_layout` for the tree.
+Parameters are matrices `[in, out]`: hidden @ matrix. See `layers_layout` for the tree. A model whose field
+`transposed` is set takes them as `transpose` gives them, `[out, in]`, and computes the same.
 
 Source: Touvron et al. 2023, https://arxiv.org/abs/2302.13971 (architecture); Shazeer 2020,
 https://arxiv.org/abs/2002.05202 (SwiGLU); Henry et al. 2020, https://arxiv.org/abs/2010.04245 (norms of
 queries and keys).
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -53,6 +55,7 @@ class Block(nn.Module):
 
     config: ModelConfig
     compute: Compute
+    transposed: bool = False
 
     def setup(self) -> None:
         c = self.config
@@ -79,8 +82,10 @@ class Block(nn.Module):
         return RMSNorm(self.config.norm_eps, self.compute.param_dtype)
 
     def _kernel(self, name: str, shape: tuple[int, int], axes: tuple[str, str], std: float) -> Array:
-        init = _initializer(nn.initializers.normal(std), *axes)
-        return self.param(name, init, shape, jnp.dtype(self.compute.param_dtype)).astype(self.compute.dtype)
+        turn = -1 if self.transposed else 1
+        init = _initializer(nn.initializers.normal(std), *axes[::turn])
+        dtype = jnp.dtype(self.compute.param_dtype)
+        return self.param(name, init, shape[::turn], dtype).astype(self.compute.dtype)
 
     def _bias(self, name: str, width: int, axis: str) -> Array:
         init = _initializer(nn.initializers.zeros, axis)
@@ -115,7 +120,7 @@ class Block(nn.Module):
         """Queries, keys and values of this call's tokens; queries and keys are turned."""
         c = self.config
         h_BTD = self.attention_norm(x_BTD)
-        q, k, v = h_BTD @ self.q, h_BTD @ self.k, h_BTD @ self.v
+        q, k, v = (self._times(h_BTD, kernel) for kernel in (self.q, self.k, self.v))
         if c.qkv_bias:
             q, k, v = (
                 y + bias[None, None] for y, bias in ((q, self.q_bias), (k, self.k_bias), (v, self.v_bias))
@@ -130,9 +135,13 @@ class Block(nn.Module):
         self, x_BTD: Float[Array, "B T D"], mixed_BTNH: Float[Array, "B T N H"]
     ) -> Float[Array, "B T D"]:
         """What follows attention: the output projection and the feed-forward half."""
-        x_BTD = x_BTD + mixed_BTNH.reshape(*x_BTD.shape[:2], -1) @ self.o
+        x_BTD = x_BTD + self._times(mixed_BTNH.reshape(*x_BTD.shape[:2], -1), self.o)
         h_BTD = self.ffn_norm(x_BTD)
-        return x_BTD + (jax.nn.silu(h_BTD @ self.gate) * (h_BTD @ self.up)) @ self.down
+        gated_BTF = jax.nn.silu(self._times(h_BTD, self.gate)) * self._times(h_BTD, self.up)
+        return x_BTD + self._times(gated_BTF, self.down)
+
+    def _times(self, x: Array, kernel: Array) -> Array:
+        return _times_transposed(x, kernel).astype(x.dtype) if self.transposed else x @ kernel
 
 
 def choose(config: ModelConfig, compute: Compute) -> attention.Choice:
@@ -146,6 +155,8 @@ class Transformer(nn.Module):
     config: ModelConfig
     vocabulary_size: int
     compute: Compute = Compute()
+    transposed: bool = False
+    """Parameters are as `transpose` gives them; for layers by themselves."""
 
     def setup(self) -> None:
         c = self.config
@@ -156,13 +167,15 @@ class Transformer(nn.Module):
         if c.token_shift:
             self.previous = self.param("previous", init, shape, dtype)
         if not c.tied_head:
-            init = _initializer(nn.initializers.normal(c.width**-0.5), "embed", "vocabulary")
-            self.output = self.param("head", init, shape[::-1], dtype)
+            turn = 1 if self.transposed else -1
+            init = _initializer(nn.initializers.normal(c.width**-0.5), *("vocabulary", "embed")[::turn])
+            self.output = self.param("head", init, shape[::turn], dtype)
         self.blocks: Any = self._scanned() if self.compute.scan_layers else self._unrolled()
         self.norm = RMSNorm(c.norm_eps, self.compute.param_dtype)
 
     def _unrolled(self) -> list[Block]:
-        return [_rematerialized(self.compute)(self.config, self.compute) for _ in range(self.config.layers)]
+        block = _rematerialized(self.compute)
+        return [block(self.config, self.compute, self.transposed) for _ in range(self.config.layers)]
 
     def _scanned(self) -> Any:
         broadcast: Any = (nn.broadcast, nn.broadcast)
@@ -178,7 +191,7 @@ class Transformer(nn.Module):
 
     def __call__(self, tokens_BT: Int[Array, "B T"]) -> Float[Array, "B T V"]:
         """Next-token logits: position t sees tokens 0..t."""
-        return project(self.hidden(tokens_BT), self.head())
+        return project(self.hidden(tokens_BT), self.head(), self.transposed)
 
     def hidden(
         self,
@@ -211,12 +224,16 @@ class Transformer(nn.Module):
                 x_BTD, _ = block(x_BTD, positions_BT, mask)
         return self.norm(x_BTD)
 
-    def head(self) -> Float[Array, "D V"]:
-        """The output projection, in the compute type; `project` applies it."""
-        head_DV = self.embedding.T if self.config.tied_head else self.output
+    def head(self) -> Array:
+        """The output projection, "D V" ("V D" of a transposed model), in the compute type; see `project`."""
+        turn = -1 if self.transposed else 1
+        if self.config.tied_head:
+            head = self.embedding if self.transposed else self.embedding.T
+        else:
+            head = self.output
         # Gathered once, not for each chunk of logits.
-        head_DV = sharding.constrain(head_DV.astype(self.compute.dtype), None, "vocabulary")
-        return head_DV * self.config.logit_scale
+        head = sharding.constrain(head.astype(self.compute.dtype), *(None, "vocabulary")[::turn])
+        return head * self.config.logit_scale
 
     def extend(
         self,
@@ -270,9 +287,48 @@ class Transformer(nn.Module):
         return x_BTD + self.previous[previous_BT].astype(self.compute.dtype)
 
 
-def project(hidden_BTD: Float[Array, "B T D"], head_DV: Float[Array, "D V"]) -> Float[Array, "B T V"]:
-    """Logits in float32, whatever type comes in: sums are not rounded to bfloat16."""
-    return jnp.matmul(hidden_BTD, head_DV, preferred_element_type=jnp.float32)
+def project(
+    hidden_BTD: Float[Array, "B T D"], head: Array, transposed: bool = False
+) -> Float[Array, "B T V"]:
+    """Logits in float32, whatever type comes in: sums are not rounded to bfloat16.
+
+    Args:
+      hidden_BTD: what the last norm gave.
+      head: as `Transformer.head` gives it.
+      transposed: the model's field.
+    """
+    if transposed:
+        return _times_transposed(hidden_BTD, head)
+    return jnp.matmul(hidden_BTD, head, preferred_element_type=jnp.float32)
+
+
+def transpose(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of a transposed model: every matrix `[out, in]`, as the embedding is already.
+
+    All else is handed on as it is.
+    """
+
+    def turned(path: tuple[Any, ...], leaf: Any) -> bool:
+        return leaf.ndim == 2 and path[0].key not in ("embedding", "previous")
+
+    leaves, tree = jax.tree_util.tree_flatten_with_path(dict(params))
+    matrices = iter(_swapped([leaf for path, leaf in leaves if turned(path, leaf)]))
+    return jax.tree.unflatten(tree, [next(matrices) if turned(path, leaf) else leaf for path, leaf in leaves])
+
+
+@jax.jit
+def _swapped(matrices: list[Array]) -> list[Array]:
+    return [matrix.T for matrix in matrices]
+
+
+def _times_transposed(x: Array, kernel: Array) -> Array:
+    """x @ kernel.T for x "B T in" and a kernel "out in", in float32, with the kernel as the left operand.
+
+    XLA's library for a CPU packs the right operand anew at every call, and a few rows do not pay for that.
+    The barrier keeps the compiler from exchanging the operands.
+    """
+    columns = jnp.matmul(kernel, x.reshape(-1, x.shape[-1]).T, preferred_element_type=jnp.float32)
+    return jax.lax.optimization_barrier(columns).T.reshape(*x.shape[:-1], -1)
 
 
 def _rematerialized(compute: Compute) -> Any:

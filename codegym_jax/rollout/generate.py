@@ -19,11 +19,14 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from codegym_jax.models import kv_cache, sharding
+from codegym_jax.models.flops import matrix_parameters
 from codegym_jax.models.kv_cache import KVCache
-from codegym_jax.models.transformer import Transformer, project
+from codegym_jax.models.transformer import Transformer, project, transpose
 from codegym_jax.rollout import sampling
 from codegym_jax.rollout.prefix import PrefixTree, Start
 from codegym_jax.rollout.token_sampler import Sampled
+
+_TRANSPOSED_BYTES = 2**26  # of matrices, from which on they are read from memory at every step
 
 
 class SlotState(NamedTuple):
@@ -57,6 +60,8 @@ class Sampler:
       idle_fraction: `decode` returns once this share of the rows that it started with has finished,
         so that tools run and slots refill while others are still writing; it changes no episode.
       share_prefixes: copy the beginning of a prompt from a slot that holds it; it changes no episode.
+      transposed: keep a transposed copy of the matrices, made once for each version of the parameters; None:
+        where steps are faster with it, which is for large models on one CPU (`LOG.md`).
 
     Attributes:
       prefilled_tokens: tokens of prompts and tool results that were computed.
@@ -83,6 +88,7 @@ class Sampler:
         min_p: float = 0.0,
         idle_fraction: float = 0.75,
         share_prefixes: bool = True,
+        transposed: bool | None = None,
     ) -> None:
         if not stop_sequences or not all(stop_sequences):
             raise ValueError(f"stop_sequences must hold sequences of tokens, got {stop_sequences!r}")
@@ -94,6 +100,8 @@ class Sampler:
         self._fresh: dict[int, np.ndarray] = {}
         self._share_prefixes, self._prefixes = share_prefixes, PrefixTree(prefill_width)
         self._params: tuple[weakref.ref[Any], ...] = ()
+        self._transposed = _faster_transposed(model, mesh) if transposed is None else transposed
+        self._own: Any = None
         rows, heads = sharding.place(mesh, "rows"), sharding.cache_sharding(mesh, model.config.kv_heads)
         places: Any = SlotState(heads, rows, rows, rows, rows)  # type: ignore[arg-type]
 
@@ -107,6 +115,7 @@ class Sampler:
             )
 
         self._state = jax.jit(empty, out_shardings=places)()  # made in place: no device could hold all of it
+        model = model.clone(transposed=True) if self._transposed else model
         truncation = sampling.Truncation(top_k=top_k, top_p=top_p, min_p=min_p)
         decode = functools.partial(
             _decode, model, max_message_tokens, self.stop_sequences, truncation, float(idle_fraction)
@@ -139,7 +148,7 @@ class Sampler:
         """
         if any(len(ids) >= self.max_tokens for ids in tokens_of.values()):
             raise ValueError(f"a slot holds at most {self.max_tokens} tokens")
-        self._note(params)
+        params = self._note(params)
         starts = self._plan({slot: ids for slot, ids in tokens_of.items() if slot in self._fresh})
         for wave in range(max((start.wave for start in starts.values()), default=0) + 1):
             begun = {slot: start for slot, start in starts.items() if start.wave == wave}
@@ -165,18 +174,23 @@ class Sampler:
         if empty:
             raise ValueError(f"slots {empty} were started and have no prompt yet")
         self._state, out = self._decode(
-            params, self._state, jnp.asarray(budget_B, jnp.int32), jnp.float32(temperature)
+            self._note(params), self._state, jnp.asarray(budget_B, jnp.int32), jnp.float32(temperature)
         )
         return Sampled(*jax.device_get(out))
 
-    def _note(self, params: Any) -> None:
-        """Forgets all prompts when the parameters are others than those that computed them."""
+    def _note(self, params: Any) -> Any:
+        """The parameters as the programs take them.
+
+        Forgets all prompts when the parameters are others than those that computed them.
+        """
         leaves = jax.tree.leaves(params)
         known = len(leaves) == len(self._params)
-        if known and all(ref() is leaf for ref, leaf in zip(self._params, leaves, strict=True)):
-            return
-        self._params = tuple(weakref.ref(leaf) for leaf in leaves)
-        self._prefixes.clear()
+        if not known or not all(ref() is leaf for ref, leaf in zip(self._params, leaves, strict=True)):
+            self._params = tuple(weakref.ref(leaf) for leaf in leaves)
+            self._prefixes.clear()
+            self._own = None  # before the next copy is made
+            self._own = transpose(params) if self._transposed else None
+        return self._own if self._transposed else params
 
     def _plan(self, prompts: dict[int, Sequence[int]]) -> dict[int, Start]:
         if not self._share_prefixes:
@@ -228,6 +242,14 @@ class Sampler:
             ids = tokens_of.get(int(row), ())[:width]
             block[index, : len(ids)], count[index] = ids, len(ids)
         return block, count
+
+
+def _faster_transposed(model: Transformer, mesh: Mesh) -> bool:
+    """Whether a transposed copy is worth its memory: on one CPU, whose caches do not hold the matrices."""
+    if mesh.size > 1 or mesh.devices.flat[0].platform != "cpu" or model.compute.scan_layers:
+        return False
+    float32_bytes = 4 * matrix_parameters(model.config, model.vocabulary_size)
+    return model.compute.compute_dtype == "float32" and float32_bytes >= _TRANSPOSED_BYTES
 
 
 def _start(
@@ -319,7 +341,7 @@ def _decode(
     temperature: Float[Array, ""],
 ) -> tuple[SlotState, tuple[Array, Array, Array, Array]]:
     B, C = state.tokens_BC.shape
-    head_DV: Any = model.apply({"params": params}, method="head")
+    head: Any = model.apply({"params": params}, method="head")
     row_B = jnp.arange(B)
     live_B = budget_B > 0
     may_idle = jnp.floor(live_B.sum().astype(jnp.float32) * (1.0 - idle_fraction)).astype(jnp.int32)
@@ -341,7 +363,7 @@ def _decode(
         )
         cache, hidden_B1D = extended
         keys_B = sampling.token_keys(state.key_B4, state.length_B)
-        logits_BV = project(hidden_B1D, head_DV)[:, 0]
+        logits_BV = project(hidden_B1D, head, model.transposed)[:, 0]
         token_B, sampler_logp_B, policy_logp_B = sampling.sample(logits_BV, keys_B, temperature, truncation)
         column_B = jnp.where(live_B, loop.count_B, max_message_tokens)  # out of range: dropped
         one_B = live_B.astype(jnp.int32)

@@ -13,7 +13,7 @@ from codegym_jax.models import kv_cache, layers_layout
 from codegym_jax.models.compute import REMAT, Compute
 from codegym_jax.models.presets import PRESETS, ModelConfig
 from codegym_jax.models.rope import RopeScaling
-from codegym_jax.models.transformer import Transformer, project
+from codegym_jax.models.transformer import Transformer, project, transpose
 
 VOCABULARY = 37
 LLAMA = ModelConfig(width=24, layers=2, query_heads=4, kv_heads=2, head_width=6, ffn_width=20)
@@ -163,6 +163,18 @@ def test_ragged_appends_equal_the_whole_sequence(model, params, split):
     tokens_BT = tokens(3, 12)
     expected_BTD = run(model, "hidden", params, tokens_BT)
     np.testing.assert_allclose(appended(model, params, tokens_BT, split), expected_BTD, atol=2e-5)
+
+
+def test_transposed_matrices_give_the_same_logits(model, params):
+    """Whole sequences, and appends; and the parameters have the shapes that such a model asks for."""
+    turned, swapped = model.clone(transposed=True), transpose(params)
+    tokens_BT = tokens(3, 12)
+    expected_BTV = run(model, "__call__", params, tokens_BT)
+    np.testing.assert_allclose(run(turned, "__call__", swapped, tokens_BT), expected_BTV, atol=2e-5)
+    expected_BTD = run(model, "hidden", params, tokens_BT)
+    np.testing.assert_allclose(appended(turned, swapped, tokens_BT, 5), expected_BTD, atol=2e-5)
+    initial = nn.meta.unbox(jax.eval_shape(turned.init, jax.random.key(0), tokens_BT)["params"])
+    assert jax.tree.map(jnp.shape, initial) == jax.tree.map(jnp.shape, swapped)
 
 
 def test_ragged_appends_in_bfloat16(model):

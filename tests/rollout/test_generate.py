@@ -129,6 +129,18 @@ def test_an_episode_is_the_same_however_calls_are_cut(model, alone, settings):
         np.testing.assert_allclose(together[e][1], alone[e][1], atol=1e-5)
 
 
+def test_an_episode_is_the_same_from_transposed_matrices(model, alone):
+    """It samples from a copy of them, so that other parameters must be noticed."""
+    sampler, params = make(model, slots=4, transposed=True)
+    halved = jax.tree.map(lambda leaf: leaf * 0.5, params)
+    play(sampler, halved, [5], {5: 0})
+    together = play(sampler, params, range(4), {e: 3 - e for e in range(4)})
+    for e in range(4):
+        assert together[e][0] == alone[e][0]
+        np.testing.assert_allclose(together[e][1], alone[e][1], atol=1e-5)
+    assert sampler.compiled_programs == 4
+
+
 def test_an_episode_is_the_same_on_eight_devices(model, alone):
     sampler, params = make(model, slots=8, devices=8)
     together = play(sampler, params, range(7), {e: e for e in range(7)})

@@ -13,6 +13,7 @@ from hypothesis.extra import numpy as hypothesis_numpy
 from codegym_jax.rollout.sampling import (
     Truncation,
     ends_message,
+    gumbel,
     sample,
     token_keys,
     truncate,
@@ -173,3 +174,20 @@ def test_a_message_ends_with_a_stop_sequence_of_its_own(tokens, message, ended):
 
 def test_the_longest_stop_sequence_counts():
     assert stop_of([1, 2, 3], ((3,), (2, 3), (9, 1, 2, 3))) == (2, 3)
+
+
+@pytest.mark.parametrize("count", [1, 7, 50_000])
+def test_noise_is_that_of_jax(count):
+    """Episodes are a function of the generator; it must not change when it is computed faster."""
+    keys_B = jax.random.split(jax.random.key(3), 5)
+    drawn_BV = jax.jit(jax.vmap(lambda key: jax.random.gumbel(key, (count,), jnp.float32)))(keys_B)
+    np.testing.assert_array_equal(jax.jit(gumbel, static_argnums=1)(keys_B, count), drawn_BV)
+
+
+def test_of_equal_logits_the_first_is_drawn():
+    """Greedily; a row of NaN gives a token of the vocabulary nonetheless."""
+    logits_BV = jnp.array([[1.0, 3.0, 2.0, 3.0], [-jnp.inf, -jnp.inf, -jnp.inf, 0.0], [jnp.nan] * 4])
+    keys_B = jax.random.split(jax.random.key(0), 3)
+    token_B, _, _ = sample(logits_BV, keys_B, jnp.float32(0.0), Truncation())
+    assert token_B[:2].tolist() == [1, 3]
+    assert 0 <= int(token_B[2]) < 4
