@@ -87,6 +87,12 @@ def _try_bucket(name: str, place: str) -> Finding:
         store.write(file, _CONTENT)
         same = store.read(file) == _CONTENT
         store.remove(file)
+    except FileNotFoundError:
+        return fail(
+            name,
+            f"{place}: there is no such bucket",
+            "mend the name; gcloud storage buckets create makes one",
+        )
     except (UserError, OSError) as error:
         fix = (
             "gcloud auth application-default login, or give this machine's account roles/storage.objectAdmin"
