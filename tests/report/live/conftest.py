@@ -18,10 +18,12 @@ def _browser_path() -> str:
     named = os.environ.get("CODEGYM_BROWSER")
     found = next(filter(None, map(shutil.which, [named] if named else _NAMES)), None)
     if found is None:
+        tried = f"CODEGYM_BROWSER={named}" if named else ", ".join(_NAMES)
         pytest.fail(
-            f"no browser: {f'CODEGYM_BROWSER={named}' if named else ', '.join(_NAMES)} is not on PATH."
-            " Install one (`apt install chromium`, `brew install --cask chromium`), or set CODEGYM_BROWSER to"
-            " a Chromium or Chrome, such as the one that `python -m playwright install chromium` fetches."
+            f"no browser: {tried} is not on PATH. Install one (`apt install chromium`, `brew install --cask"
+            " chromium`), or set CODEGYM_BROWSER to a Chromium or Chrome, such as the one that `python -m"
+            " playwright install chromium` fetches, or that the npm package @sparticuz/chromium holds"
+            " (bin/chromium.br, compressed by brotli)."
         )
     return found
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from codegym_jax.config import RunConfig, to_json
+from codegym_jax.config import RunConfig, apply_overrides, to_json
 from codegym_jax.data.tokenizer import Tokenizer, train_bpe
 from codegym_jax.metrics import MetricsWriter
 from codegym_jax.records import CallError, Episode, StopReason, Turn
@@ -15,6 +15,7 @@ from codegym_jax.rollout.episode_log import step_path, write_episodes
 
 END = "<|end|>"
 ENVIRONMENTS = ("Own_1__PeekEnv", "Own_2__CountNumsEnv", "Own_3__PairsSumToZeroEnv")
+CONFIG = apply_overrides(RunConfig(), ["sft.steps=30", "sft.warmup_steps=5", "train.steps=12"])
 PROMPT = "Find the number.\nObserve() Peek(at) Done(answer)"
 
 
@@ -68,7 +69,7 @@ def save_evaluation(run: Path, name: str, episodes: Sequence[Episode]) -> None:
 def start(run: Path, *, steps: int = 0) -> Path:
     """A run folder with its config, its tokenizer, and so many rows of training."""
     run.mkdir(parents=True)
-    (run / "config.json").write_text(to_json(RunConfig()))
+    (run / "config.json").write_text(to_json(CONFIG))
     tokenizer().save(run / "tokenizer.json")
     add_rows(run, range(1, steps + 1))
     return run

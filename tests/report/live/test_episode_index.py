@@ -49,7 +49,7 @@ changes = st.lists(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(changes)
 def test_an_index_that_is_kept_up_equals_one_made_anew(changes):
     with tempfile.TemporaryDirectory() as folder:
@@ -152,7 +152,7 @@ orders = st.builds(
 )
 
 
-@settings(max_examples=80)
+@settings(max_examples=40)
 @given(asked=filters, order=orders)
 def test_pages_hold_each_episode_that_passes_once(indexed, asked, order):
     run, index = indexed
@@ -175,7 +175,7 @@ def test_pages_hold_each_episode_that_passes_once(indexed, asked, order):
             assert (ends[0]["previous"], ends[1]["next"]) == (None, None)
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(asked=filters)
 def test_each_facet_says_how_many_would_be_left(indexed, asked):
     _, index = indexed

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import jax.numpy as jnp
 import pytest
-from live_run import add_rows, save, save_evaluation, spread, start
+from live_run import CONFIG, add_rows, save, save_evaluation, spread, start
 
-from codegym_jax.config import RunConfig, UserError
+from codegym_jax.config import UserError
 from codegym_jax.report.live.disk import newest_checkpoint, newest_write_s
 from codegym_jax.report.live.facts import Place, gather, life, require_run, usual_step_s
 from codegym_jax.report.live.metrics_feed import MetricsFeed
 from codegym_jax.report.live.wording import file_size, printable, seconds
 from codegym_jax.trainer.checkpoint import Checkpointer
 
-SFT, TRAIN = RunConfig().sft.steps, RunConfig().train.steps
+SFT, TRAIN = CONFIG.sft.steps, CONFIG.train.steps
 RATE = {"success": 0.25, "ci95": [0.1, 0.4], "n": 20, "by_env": {}}
 
 
@@ -104,7 +104,7 @@ def test_invalid_attempts_are_counted_from_their_shares(tmp_path):
         for step, share in ((1, 0.75), (2, 1.0))
     ]
     (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    rollout = RunConfig().rollout
+    rollout = CONFIG.rollout
     attempts = rollout.tasks_per_step * rollout.attempts_per_task
     facts = facts_of(run)
     assert (facts.invalid, facts.played) == (attempts // 4, 2 * attempts)
