@@ -1,11 +1,14 @@
 """Strict numerics for every test: no silent promotion, eight fake devices; the same examples every time."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 import pytest
 from hypothesis import settings
+
+from tests import bucket as buckets
 
 # The same commit passes or fails alike, on a busy machine too; `make test-slow` draws new examples.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
@@ -25,3 +28,10 @@ def pytest_configure(config: pytest.Config) -> None:
     # Another worker may be writing the entry that is read, or the disk may refuse it; JAX then just compiles.
     for verb in ("reading", "writing"):
         config.addinivalue_line("filterwarnings", f"ignore:Error {verb} persistent compilation cache")
+
+
+@pytest.fixture(scope="session")
+def bucket() -> Iterator[str]:
+    """The address of a bucket on this machine; tests share it, each with folders of its own."""
+    with buckets.served() as url:
+        yield url

@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
+from codegym_jax.cli.host import cache_dir
 from codegym_jax.config import (
     PRESETS,
     RunConfig,
@@ -25,7 +26,11 @@ def add_experiment(
     command = commands.add_parser(name, help=summary, description=summary)
     command.add_argument("config", help="an experiment file, such as configs/smoke_cpu.py")
     if run:
-        command.add_argument("--run", type=pathlib.Path, help="the run folder; default: runs/NAME_OF_CONFIG")
+        command.add_argument(
+            "--run",
+            type=run_folder,
+            help="the run folder, or gs://BUCKET/FOLDER; default: runs/NAME_OF_CONFIG",
+        )
     command.add_argument(
         "--preset",
         nargs="+",
@@ -39,6 +44,16 @@ def add_experiment(
     )
     command.set_defaults(call=call)
     return command
+
+
+def run_folder(text: str) -> pathlib.Path:
+    """The local folder of the run that an argument names; one on a bucket is worked on in a copy."""
+    from codegym_jax.data.working_copy import run_path
+
+    try:
+        return run_path(text, cache_dir())
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def add_trackers(command: argparse.ArgumentParser) -> None:
@@ -82,16 +97,28 @@ def load_config(options: argparse.Namespace) -> RunConfig:
     """The experiment that was asked for, presets and overrides applied; names the run folder if none is."""
     if getattr(options, "run", pathlib.Path()) is None:
         options.run = pathlib.Path("runs") / pathlib.Path(options.config).stem
+    if getattr(options, "run", None):
+        _require_bucket(options.run)
     return apply_overrides(apply_presets(load(options.config), options.preset), options.set)
 
 
+def _require_bucket(run: pathlib.Path) -> None:
+    """Before anything slow: a run that is on a bucket must be able to get there."""
+    from codegym_jax.data.working_copy import find_copy
+
+    if copy := find_copy(run):
+        copy.require_bucket()
+
+
 def run_config(run: pathlib.Path) -> RunConfig:
-    """The config that a run folder was made with.
+    """The config that a run folder was made with. One on a bucket is first brought to this machine.
 
     Raises:
       UserError: when it is none.
     """
-    path = run / "config.json"
+    from codegym_jax.data.working_copy import looked_at, origin_of
+
+    path = looked_at(run) / "config.json"
     if not path.is_file():
-        raise UserError(f"{run} is not a run folder: it has no config.json")
+        raise UserError(f"{origin_of(run) or run} is not a run folder: it has no config.json")
     return from_dict(json.loads(path.read_text()))

@@ -124,6 +124,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         params = stage_params(bench, stage)
         name = f"{stage}_{'_'.join(options.split)}"
         print(json.dumps(run_evaluation(bench, params, name, options.split), indent=2))
+        bench.push()
         print(f"transcripts: {bench.folder / 'transcripts' / name}", file=sys.stderr)
         return 0
 
@@ -131,7 +132,9 @@ def _evaluate(options: argparse.Namespace) -> int:
 def _control(options: argparse.Namespace) -> int:
     config = load_config(options)
     with_jax()
-    if not (options.run / "result.json").exists():
+    from codegym_jax.data.working_copy import looked_at
+
+    if not (looked_at(options.run) / "result.json").exists():
         raise UserError(f"{options.run} holds no finished run; `codegym run` it first")
     from codegym_jax.pipelines.experiment import run_control
 

@@ -1,7 +1,6 @@
 """Commands about a whole run: run makes one, reverify and report look at one that is there."""
 
 import argparse
-import pathlib
 from typing import Any
 
 from codegym_jax.cli.experiment_file import (
@@ -11,6 +10,7 @@ from codegym_jax.cli.experiment_file import (
     add_trackers,
     load_config,
     run_config,
+    run_folder,
 )
 from codegym_jax.cli.host import cache_dir, joined, trackers
 
@@ -32,10 +32,10 @@ def add_looks(commands: Any) -> None:
     """Adds what looks at one."""
     summary = "Derive a run's episodes again from their token ids, and compare every byte and reward."
     reverify = commands.add_parser("reverify", help=summary, description=summary)
-    reverify.add_argument("run", type=pathlib.Path, help="a run folder")
+    reverify.add_argument("run", type=run_folder, help="a run folder, or gs://BUCKET/FOLDER")
     reverify.set_defaults(call=_reverify)
     report = commands.add_parser("report", help="Write RUN/report.html again.")
-    report.add_argument("run", type=pathlib.Path, help="a run folder")
+    report.add_argument("run", type=run_folder, help="a run folder, or gs://BUCKET/FOLDER")
     report.set_defaults(call=_report)
 
 

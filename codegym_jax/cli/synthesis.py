@@ -5,7 +5,7 @@ import os
 import pathlib
 from typing import Any
 
-from codegym_jax.cli.experiment_file import add_experiment, load_config
+from codegym_jax.cli.experiment_file import add_experiment, load_config, run_folder
 from codegym_jax.cli.host import cache_dir, with_jax
 from codegym_jax.config import UserError
 
@@ -84,7 +84,7 @@ def _add_filter(commands: Any) -> None:
     command = commands.add_parser("filter", help=summary, description=summary)
     command.add_argument("task_set", type=pathlib.Path, help="a folder that `codegym synth` made")
     command.add_argument(
-        "--policy", type=pathlib.Path, required=True, metavar="RUN", help="a run folder, finished or not"
+        "--policy", type=run_folder, required=True, metavar="RUN", help="a run folder, finished or not"
     )
     command.add_argument(
         "--stage",
@@ -157,6 +157,7 @@ def _synth_llm(options: argparse.Namespace) -> int:
 def _filter(options: argparse.Namespace) -> int:
     with_jax()
     from codegym_jax.data.splits import SPLITS
+    from codegym_jax.data.working_copy import looked_at
     from codegym_jax.pipelines.filter import PassRateBounds, filter_task_set
 
     bounds = PassRateBounds(
@@ -166,5 +167,6 @@ def _filter(options: argparse.Namespace) -> int:
         seed=options.seed,
         splits=tuple(options.split or SPLITS),
     )
-    filter_task_set(options.task_set, options.policy, options.out, bounds, cache_dir(), stage=options.stage)
+    policy = looked_at(options.policy)
+    filter_task_set(options.task_set, policy, options.out, bounds, cache_dir(), stage=options.stage)
     return 0

@@ -5,7 +5,7 @@ import pathlib
 import sys
 from typing import Any
 
-from codegym_jax.cli.experiment_file import run_config
+from codegym_jax.cli.experiment_file import run_config, run_folder
 from codegym_jax.cli.host import cache_dir
 from codegym_jax.config import UserError
 from codegym_jax.data.splits import SPLITS, TRAIN
@@ -52,7 +52,7 @@ def add(commands: Any) -> None:
     )
     export.add_argument(
         "task_set",
-        type=pathlib.Path,
+        type=run_folder,
         metavar="TASK_SET",
         help="the folder of a task set; for messages also of a run",
     )
@@ -108,9 +108,10 @@ def _card(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
+    from codegym_jax.data.working_copy import looked_at
     from codegym_jax.pipelines.export import MESSAGES, export_run, export_task_set
 
-    if options.format == MESSAGES and (options.task_set / "config.json").exists():
+    if options.format == MESSAGES and (looked_at(options.task_set) / "config.json").exists():
         if options.license or options.origin:
             raise UserError("--license and --origin choose from a task set; a run's episodes go by --split")
         config = run_config(options.task_set)

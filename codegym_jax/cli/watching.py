@@ -9,6 +9,7 @@ import sys
 from time import time
 from typing import Any
 
+from codegym_jax.cli.experiment_file import run_folder
 from codegym_jax.cli.host import cache_dir
 from codegym_jax.config import UserError
 
@@ -27,19 +28,21 @@ def add(commands: Any) -> None:
 
 def _add(commands: Any, name: str, summary: str, call: Any) -> argparse.ArgumentParser:
     command = commands.add_parser(name, help=summary, description=summary)
-    command.add_argument("run", nargs="+", type=pathlib.Path, metavar="RUN", help="a run folder, live or not")
+    help = "a run folder, live or not; one at gs://... as it is now"
+    command.add_argument("run", nargs="+", type=run_folder, metavar="RUN", help=help)
     command.set_defaults(call=call)
     return command
 
 
 def _runs(options: argparse.Namespace) -> list[pathlib.Path]:
     """The run folders among what was named; what is none is told, unless nothing else was named."""
+    from codegym_jax.data.working_copy import looked_at
     from codegym_jax.report.live.facts import require_run
 
     found: list[pathlib.Path] = []
     for path in options.run:
         try:
-            found.append(require_run(path))
+            found.append(require_run(looked_at(path, episodes=options.command == "view")))
         except UserError as error:
             if len(options.run) == 1:
                 raise

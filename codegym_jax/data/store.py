@@ -59,6 +59,21 @@ class Store:
         self._fs: Any = _google_storage() if self.is_remote else LocalFileSystem(auto_mkdir=True)
         self._root = os.fspath(self.place).removeprefix(REMOTE).rstrip("/")
 
+    def require_bucket(self) -> None:
+        """Checks that the bucket is there and answers; a local disk always is.
+
+        Raises:
+          StoreError: when it is not, or does not let this machine's account read.
+        """
+        if not self.is_remote:
+            return
+        bucket = self._root.partition("/")[0]
+        with _told(self.place):
+            try:
+                self._fs.ls(bucket)
+            except FileNotFoundError as error:
+                raise StoreError(f"{self.place}: there is no bucket {bucket}") from error
+
     def names(self, under: str = "") -> list[str]:
         """Every file below a folder, by name in order; none where there is no such folder."""
         return sorted(self._found(under))
@@ -148,15 +163,15 @@ def _told(place: Place) -> Iterator[None]:
     """What a bucket refuses, told in one line; network failures come after gcsfs has tried for a while."""
     try:
         yield
-    except FileNotFoundError:
+    except (FileNotFoundError, StoreError):
         raise
     except Exception as error:
         if not is_remote(place) or not _is_refusal(error):
             raise
         raise StoreError(
-            f"{place} cannot be used ({type(error).__name__}: {error}); is there such a bucket, and may this"
-            " machine's account read and write it (`gcloud auth application-default login`, or the role"
-            " Storage Object Admin for the service account of the machine)?"
+            f"{place} cannot be used ({type(error).__name__}: {error}); may this machine's account read and"
+            " write it (`gcloud auth application-default login`, or the role Storage Object Admin for the"
+            " service account of the machine)?"
         ) from error
 
 

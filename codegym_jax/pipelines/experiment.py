@@ -11,6 +11,7 @@ from typing import Any
 from codegym_jax.config import RunConfig
 from codegym_jax.data.atomic import write_atomically
 from codegym_jax.data.splits import TEST_CONFIG, TEST_ENV
+from codegym_jax.data.working_copy import own_folder
 from codegym_jax.metrics import Sink, read_metrics
 from codegym_jax.pipelines import sft
 from codegym_jax.pipelines.console import say
@@ -46,14 +47,16 @@ def prepare(
       ConfigError: when the folder belongs to another config, or the task set that the config names cannot
         be trained on.
     """
+    folder = own_folder(folder, processes.index)
+    bench = Workbench(config, folder, cache, processes, sinks, profile if processes.is_first else None)
+    bench.pull()
     adopted = (folder / "task_set").exists()
     given = pathlib.Path(config.data.task_set) if config.data.task_set else None
     if given and not adopted:
         check_task_set(given)
     open_run(config, folder, processes)
-    bench = Workbench(config, folder, cache, processes, sinks, profile if processes.is_first else None)
-    say(f"run {folder}: {device_line()}")
-    processes.once(lambda: adopted or _give_task_set(bench, given))
+    say(f"run {bench.copy.url if bench.copy else folder}: {device_line()}")
+    bench.once(lambda: adopted or _give_task_set(bench, given))
     environments, tasks = len(bench.task_set.specs), sum(bench.task_set.counts.values())
     say(f"task set: {environments} environments, {tasks} verified tasks")
     return bench
@@ -83,8 +86,8 @@ def run_experiment(
     with bench.timed("eval"):
         run_evaluation(bench, params, "after")
     final_hash = params_hash(params)
-    processes.once(lambda: finish(bench, final_hash))
-    return json.loads(processes.from_first((folder / "result.json").read_bytes))
+    bench.once(lambda: finish(bench, final_hash))
+    return json.loads(processes.from_first((bench.folder / "result.json").read_bytes))
 
 
 def run_control(config: RunConfig, folder: pathlib.Path, cache: pathlib.Path) -> dict[str, Any]:
@@ -104,11 +107,13 @@ def run_control(config: RunConfig, folder: pathlib.Path, cache: pathlib.Path) ->
         run_evaluation(bench, params, "control")
     result = json.loads((folder / "result.json").read_text())
     finish(bench, result["params_hash"])
+    bench.push()
     return json.loads((folder / "result.json").read_text())
 
 
 def finish(bench: Workbench, final_hash: str) -> None:
     """Reverifies all episodes, then writes `result.json` and `report.html`."""
+    bench.fetch_all()
     with bench.timed("reverify"):
         reverified = run_reverify(bench.folder, bench.config, bench.cache)
     for difference in reverified.differences[:10]:

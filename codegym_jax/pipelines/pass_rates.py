@@ -18,6 +18,7 @@ from typing import Any
 from codegym_jax import config as config_module
 from codegym_jax.config import ConfigError
 from codegym_jax.data.atomic import write_atomically
+from codegym_jax.data.working_copy import checkpoint_place
 from codegym_jax.pipelines.console import Bar, bar
 from codegym_jax.pipelines.stages import stage_params
 from codegym_jax.pipelines.workbench import Workbench
@@ -180,13 +181,13 @@ def _copy_policy(run: Path, target: Path, stage: str) -> None:
     if not (run / "config.json").is_file():
         raise ConfigError(f"--policy must name a run folder, but {run} has no config.json")
     stages = [stage] if stage else list(POLICY_STAGES)
-    newest = ((name, Checkpointer(run / "checkpoints" / name).latest()) for name in stages)
-    found, checkpoint = next(((name, path) for name, path in newest if path), ("", None))
-    if checkpoint is None or not (run / "tokenizer.json").is_file():
+    places = {name: Checkpointer(checkpoint_place(run, name)) for name in stages}
+    found = next((name for name, checkpoints in places.items() if checkpoints.latest()), "")
+    if not found or not (run / "tokenizer.json").is_file():
         raise ConfigError(f"--policy: {run} holds no checkpoint of {' or '.join(stages)}; train one first")
     partial = target.with_name(f"{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(checkpoint, partial / "checkpoints" / found / checkpoint.name)
+    places[found].copy_latest(partial / "checkpoints" / found)
     for name in ("config.json", "tokenizer.json"):
         shutil.copyfile(run / name, partial / name)
     partial.rename(target)

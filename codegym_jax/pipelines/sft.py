@@ -18,7 +18,6 @@ from codegym_jax.pipelines.profiling import profiled
 from codegym_jax.pipelines.trainable import Trainable
 from codegym_jax.pipelines.workbench import Workbench
 from codegym_jax.rollout.packing import Lesson, pack_in_order
-from codegym_jax.trainer.checkpoint import Checkpointer
 from codegym_jax.trainer.optimizer import learning_rate_schedule, make_optimizer
 from codegym_jax.trainer.update import make_sft_update
 
@@ -52,7 +51,7 @@ def run_sft(
     rows = demonstrations(bench)
     row_tokens = max(train.row_tokens or bench.config.rollout.max_tokens, max(map(_length, rows)))
     stream = demonstration_iterator(rows, seed=bench.config.seed, rows=config.rows)
-    checkpoints = Checkpointer(bench.folder / "checkpoints" / stage)
+    checkpoints = bench.checkpoints(stage)
     restored = checkpoints.restore(state)
     cursor = None
     if restored is not None:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from codegym_jax.config import ConfigError
+from codegym_jax.data.working_copy import checkpoint_place
 from codegym_jax.pipelines.learner import find_algorithm, reinforcing_optimizer
 from codegym_jax.pipelines.sft import CONTROL, supervising_optimizer
 from codegym_jax.pipelines.sft import STAGE as SFT
@@ -33,7 +34,7 @@ def stage_params(bench: Workbench, stage: str) -> Any:
     trainable = Trainable(model=bench.model, lora=config.lora, critic=critic)
     split = trainable.split(start, bench.mesh, config.seed)
     optimizer = reinforcing_optimizer(config.train) if reinforced else supervising_optimizer(config.sft, 1)
-    folder = bench.folder / "checkpoints" / stage
+    folder = checkpoint_place(bench.folder, stage)
     restored = Checkpointer(folder).restore(bench.init_state(split.params, optimizer))
     if restored is None:
         raise ConfigError(f"{folder} holds no checkpoint; run `codegym {stage}` first")
@@ -43,5 +44,6 @@ def stage_params(bench: Workbench, stage: str) -> Any:
 
 def newest_stage(bench: Workbench) -> str:
     """The last stage that saved parameters; `START` before any has."""
-    saved = (stage for stage in (TRAIN, SFT) if Checkpointer(bench.folder / "checkpoints" / stage).latest())
+    places = {stage: checkpoint_place(bench.folder, stage) for stage in (TRAIN, SFT)}
+    saved = (stage for stage, place in places.items() if Checkpointer(place).latest())
     return next(saved, START)

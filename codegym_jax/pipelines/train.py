@@ -14,7 +14,6 @@ from codegym_jax.pipelines.stopwatch import Stopwatch
 from codegym_jax.pipelines.training_episodes import open_source
 from codegym_jax.pipelines.workbench import Workbench
 from codegym_jax.records import Episode
-from codegym_jax.trainer.checkpoint import Checkpointer
 
 
 class TooManyHostFailures(RuntimeError):
@@ -34,9 +33,7 @@ def run_train(bench: Workbench, start: Any, *, record: pathlib.Path | None = Non
     """
     config = bench.config.train
     learner = Learner(bench, start)
-    checkpoints = Checkpointer(
-        bench.folder / "checkpoints" / STAGE, keep=config.keep_checkpoints, keep_every=config.keep_every
-    )
+    checkpoints = bench.checkpoints(STAGE, keep=config.keep_checkpoints, keep_every=config.keep_every)
     restored = checkpoints.restore(learner.state)
     position: dict[str, Any] = {"train_step": 0, "metrics_cursor": None}
     if restored is not None:

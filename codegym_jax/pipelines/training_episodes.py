@@ -30,6 +30,9 @@ def open_source(bench: Workbench, record: pathlib.Path | None) -> EpisodeSource:
     def save(step: int, played: Sequence[Episode]) -> None:
         bench.save_episodes(f"{STAGE}/{step_name(step)}", played)
 
+    def load(step: int) -> list[Episode]:
+        return list(read_episodes(bench.fetch(step_path(bench.folder / "episodes" / STAGE, step))))
+
     if record is not None:
         return RecordedEpisodes(find_record(record), _rules(bench), save=save, last_step=steps)
     ahead = bench.config.train.max_off_policy_steps > 0
@@ -37,7 +40,7 @@ def open_source(bench: Workbench, record: pathlib.Path | None) -> EpisodeSource:
         _player(bench),
         prepare=(lambda params: own_copy(bench.sampling_params(params))) if ahead else bench.sampling_params,
         save=save,
-        load=lambda step: list(read_episodes(step_path(bench.folder / "episodes" / STAGE, step))),
+        load=load,
         overlap=ahead,
         last_step=steps,
     )

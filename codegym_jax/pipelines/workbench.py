@@ -20,12 +20,13 @@ import optax
 from jax.sharding import Mesh, NamedSharding
 
 from codegym_jax import config as config_module
-from codegym_jax.config import ConfigError, RunConfig
+from codegym_jax.config import ConfigError, RunConfig, UserError
 from codegym_jax.data.atomic import write_atomically
 from codegym_jax.data.chat import Renderer, special_tokens, training_texts
 from codegym_jax.data.splits import TRAIN
 from codegym_jax.data.task_set import TaskSet, TaskSetError
 from codegym_jax.data.tokenizer import Tokenizer, train_bpe
+from codegym_jax.data.working_copy import WorkingCopy, checkpoint_place, find_copy
 from codegym_jax.envs.artefact import find_artefact
 from codegym_jax.envs.env import Env, HostFailure
 from codegym_jax.envs.sandbox import Sandbox
@@ -33,6 +34,7 @@ from codegym_jax.metrics import MetricsWriter, Sink, stage_rows
 from codegym_jax.models import layers_layout, local_view, sharding
 from codegym_jax.models.transformer import Transformer
 from codegym_jax.models.weights import Weights, open_weights
+from codegym_jax.pipelines.console import say
 from codegym_jax.pipelines.episode_rules import episode_limits, run_renderer, tokenizer_path
 from codegym_jax.pipelines.policy import compute_of, find_preset
 from codegym_jax.pipelines.processes import ALONE, NoMetrics, Processes
@@ -44,12 +46,13 @@ from codegym_jax.rollout.device_time import TimedSampler
 from codegym_jax.rollout.episode_log import write_episodes
 from codegym_jax.rollout.generate import Sampler
 from codegym_jax.rollout.transcript import transcripts
+from codegym_jax.trainer.checkpoint import Checkpointer
 from codegym_jax.trainer.state import TrainState, init_state
 
 Batches = TypeVar("Batches")
 
-_LAYOUT = ("mesh.", "sampling_mesh.")
-"""Settings that say where a run computes, not what: a resumed run may change them."""
+_FREE = ("mesh.", "sampling_mesh.", "train.keep_")
+"""Settings of where a run computes and what it keeps, not of what it learns: resumed, it may change them."""
 
 
 def open_run(config: RunConfig, folder: pathlib.Path, processes: Processes = ALONE) -> None:
@@ -71,7 +74,7 @@ def _adopt_config(text: str, folder: pathlib.Path) -> None:
     path = folder / "config.json"
     if path.exists():
         saved = json.loads(path.read_text())
-        different = [line for line in _differences(saved, json.loads(text)) if not line.startswith(_LAYOUT)]
+        different = [line for line in _differences(saved, json.loads(text)) if not line.startswith(_FREE)]
         if different:
             raise ConfigError(
                 f"{folder} holds a run with other settings ({', '.join(different)}); "
@@ -117,13 +120,75 @@ class Workbench:
     """Steps of each stage to trace; of several processes only the first traces."""
 
     @cached_property
+    def copy(self) -> WorkingCopy | None:
+        """Of a run on a bucket, what ties this process's folder to it."""
+        return find_copy(self.folder)
+
+    def pull(self) -> None:
+        """Of a run on a bucket, makes this process's folder what the bucket holds.
+
+        Raises:
+          UserError: when another process on this machine works in the folder.
+        """
+        if self.copy is None:
+            return
+        if not self.copy.lock():
+            raise UserError(f"another process on this machine works on {self.copy.url}, in {self.folder}")
+        self.copy.pull()
+
+    def push(self) -> None:
+        """Of a run on a bucket, copies there what process 0 has written."""
+        if self.copy is not None and self.processes.is_first:
+            self.copy.push()
+
+    def once(self, action: Callable[[], object]) -> None:
+        """Process 0 acts on the run folder; what it did is there for all when this returns."""
+
+        def act() -> None:
+            action()
+            self.push()
+
+        self.processes.once(act)
+        if self.copy is not None and not self.processes.is_first:
+            self.copy.pull()
+
+    def fetch(self, path: pathlib.Path) -> pathlib.Path:
+        """A file of the run folder again, brought from the bucket where it is only there."""
+        return path if self.copy is None else self.copy.fetch(path)
+
+    def fetch_all(self) -> None:
+        """Brings all files that are on the bucket alone: the episodes of other machines."""
+        if self.copy is not None:
+            self.copy.fetch_all()
+
+    def checkpoints(self, stage: str, *, keep: int = 2, keep_every: int = 0) -> Checkpointer:
+        """Where a stage saves. On a bucket, the run belongs to this process from now on.
+
+        Args:
+          stage: that saves.
+          keep: as `Checkpointer`, like the next one.
+          keep_every: see there.
+        """
+        if self.copy is not None and self.processes.is_first and (before := self.copy.take()):
+            say(f"{self.copy.url} was {before}; if that one still runs, it will stop at its next checkpoint")
+            self.copy.pull()
+        place = checkpoint_place(self.folder, stage)
+        return Checkpointer(place, keep=keep, keep_every=keep_every, before_commit=self._before_commit)
+
+    def _before_commit(self) -> None:
+        """What a checkpoint refers to goes before it."""
+        self.push()
+        if self.copy is not None:
+            self.copy.require_own()
+
+    @cached_property
     def task_set(self) -> TaskSet:
         """The run's own copy of its task set, so that a run folder can be reverified anywhere."""
         return TaskSet.open(self.folder / "task_set")
 
     def adopt_task_set(self, source: pathlib.Path) -> None:
         """Copies a finished task set into the run folder, unless it is there."""
-        self.processes.once(lambda: self.copy_task_set(source))
+        self.once(lambda: self.copy_task_set(source))
 
     def copy_task_set(self, source: pathlib.Path) -> None:
         """The same, by this process alone."""
@@ -154,7 +219,7 @@ class Workbench:
     def renderer(self) -> Renderer:
         """The style and the tokenizer, which the run keeps a copy of."""
         path = tokenizer_path(self.folder)
-        self.processes.once(lambda: path.exists() or self._find_tokenizer().save(path))
+        self.once(lambda: path.exists() or self._find_tokenizer().save(path))
         if self.processes.count > 1:
             self.processes.agree({path.name: file_digest(path), **self.fingerprint})
         return run_renderer(self.config.style, self.folder)
@@ -423,6 +488,7 @@ class Workbench:
         timing = json.loads(path.read_text()) if path.exists() else {}
         timing[stage] = round(timing.get(stage, 0.0) + monotonic() - start_s, 2)
         write_atomically(path, json.dumps(timing) + "\n")
+        self.push()
 
 
 def _spread(array: np.ndarray, where: NamedSharding) -> jax.Array:
