@@ -115,17 +115,17 @@ class Sampler:
             )
 
         self._state = jax.jit(empty, out_shardings=places)()  # made in place: no device could hold all of it
-        model = model.clone(transposed=True) if self._transposed else model
+        own_model = model.clone(transposed=True) if self._transposed else model
         truncation = sampling.Truncation(top_k=top_k, top_p=top_p, min_p=min_p)
         decode = functools.partial(
-            _decode, model, max_message_tokens, self.stop_sequences, truncation, float(idle_fraction)
+            _decode, own_model, max_message_tokens, self.stop_sequences, truncation, float(idle_fraction)
         )
         # Fixed placements: a state that came back elsewhere would compile every program again.
         fixed: dict[str, Any] = {"out_shardings": places}
         # A function object of its own: jit shares the cache of one function among all its callers.
         self._start: Any = jax.jit(functools.partial(_start), donate_argnums=0, **fixed)
         self._decode: Any = jax.jit(decode, donate_argnums=1, out_shardings=(places, rows))
-        self._extend: Any = jax.jit(functools.partial(_append, model), donate_argnums=1, **fixed)
+        self._extend: Any = jax.jit(functools.partial(_append, own_model), donate_argnums=1, **fixed)
         self._prefill: Any = jax.jit(functools.partial(_prefill, model), donate_argnums=1, **fixed)
 
     @property
@@ -148,7 +148,7 @@ class Sampler:
         """
         if any(len(ids) >= self.max_tokens for ids in tokens_of.values()):
             raise ValueError(f"a slot holds at most {self.max_tokens} tokens")
-        params = self._note(params)
+        self._noted(params)
         starts = self._plan({slot: ids for slot, ids in tokens_of.items() if slot in self._fresh})
         for wave in range(max((start.wave for start in starts.values()), default=0) + 1):
             begun = {slot: start for slot, start in starts.items() if start.wave == wave}
@@ -174,12 +174,12 @@ class Sampler:
         if empty:
             raise ValueError(f"slots {empty} were started and have no prompt yet")
         self._state, out = self._decode(
-            self._note(params), self._state, jnp.asarray(budget_B, jnp.int32), jnp.float32(temperature)
+            self._noted(params), self._state, jnp.asarray(budget_B, jnp.int32), jnp.float32(temperature)
         )
         return Sampled(*jax.device_get(out))
 
-    def _note(self, params: Any) -> Any:
-        """The parameters as the programs take them.
+    def _noted(self, params: Any) -> Any:
+        """The parameters as `decode` and `extend` take them; `prefill`, of many columns, needs no copy.
 
         Forgets all prompts when the parameters are others than those that computed them.
         """
@@ -220,7 +220,7 @@ class Sampler:
                 self.prefilled_tokens += len(ids) - done
         if short:
             block_BT, count_B = self._ragged(range(self.slots), short, self._extend_width)
-            self._state = self._extend(params, self._state, block_BT, count_B)
+            self._state = self._extend(self._noted(params), self._state, block_BT, count_B)
         while long:
             group = list(long)[: self._prefill_rows]
             rows_R = np.full(self._prefill_rows, self.slots, np.int32)  # out of range: dropped
