@@ -1,12 +1,14 @@
 """The command `codegym`: parse, build a config, call one function."""
 
 import argparse
+import contextlib
 import logging
 import sys
 from collections.abc import Sequence
 
 from codegym_jax.cli import doctor, environments, learning, runs, synthesis, task_sets, watching
-from codegym_jax.config import UserError
+from codegym_jax.config import ExitCode, UserError
+from codegym_jax.pipelines import preemption
 
 _EXAMPLES = """examples:
   codegym run configs/smoke_cpu.py --run runs/smoke          every stage, resumes where it stopped
@@ -23,27 +25,46 @@ _EXAMPLES = """examples:
   codegym reverify runs/smoke                                derive every stored episode again
   codegym view runs/smoke                                    curves and episodes in a browser, live
   codegym status runs/*                                      where each run stands
+
+exit codes:
+   0  done
+   1  something checked was found wrong, or the run cannot go on
+   2  a user's mistake, told in one line
+  42  stopped since the machine is taken away (SIGTERM), or since another process of the run was lost: what is
+      done is kept, and the same command goes on
+ 130  interrupted by Ctrl-C, in good order too; a second one ends at once. The same command goes on
 """
+_STOP_IN_GOOD_ORDER = ("run", "sft", "train", "eval", "control", "synth", "synth-llm", "filter", "reverify")
+"""Commands that ask at safe points whether to stop. The others end at once, and are soon done again."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command.
 
     Returns:
-      The exit code: 0 for success, 1 when something checked was found wrong, 2 for a user's mistake.
+      An `ExitCode`.
     """
     parser = _parser()
     arguments, passed_on = _split_at_dashes(sys.argv[1:] if arguments is None else arguments)
     options = parser.parse_args(arguments, argparse.Namespace(passed_on=passed_on))
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    try:
-        return options.call(options)
-    except (UserError, OSError) as error:
-        print(f"codegym {options.command}: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"codegym {options.command}: interrupted; the same command resumes", file=sys.stderr)
-        return 130
+    in_order = options.command in _STOP_IN_GOOD_ORDER
+    with preemption.in_good_order() if in_order else contextlib.nullcontext():
+        try:
+            return options.call(options)
+        except (UserError, OSError) as error:
+            _tell(options.command, str(error))
+            return ExitCode.USER
+        except preemption.Stopped as stop:
+            _tell(options.command, f"stopped{f': {stop}' if str(stop) else ''}; the same command resumes")
+            return preemption.exit_code()
+        except KeyboardInterrupt:
+            _tell(options.command, "interrupted; the same command resumes")
+            return ExitCode.INTERRUPTED
+
+
+def _tell(command: str, line: str) -> None:
+    print(f"codegym {command}: {line}", file=sys.stderr)
 
 
 def _split_at_dashes(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

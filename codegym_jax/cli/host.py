@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import dataclasses
 import logging
+import os
 import pathlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,10 +22,14 @@ def cache_dir() -> pathlib.Path:
 
 
 def with_jax() -> None:
-    """Readies JAX for a command: compiled programs are kept, and only errors are told."""
+    """Readies JAX for a command: compiled programs are kept, and only errors are told.
+
+    They lie where JAX is told to by JAX_COMPILATION_CACHE_DIR, a folder or a bucket, else on this machine.
+    """
     import jax
 
-    jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "xla"))
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):  # else JAX has read it
+        jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     logging.getLogger("jax").setLevel(logging.ERROR)
     logging.getLogger("absl").setLevel(logging.ERROR)

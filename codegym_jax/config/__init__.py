@@ -5,7 +5,7 @@ overrides one field, parsed against its type; the resolved config is written as 
 Only `cli`, `pipelines` and builders see a config; leaves take plain arguments.
 """
 
-from codegym_jax.config.errors import ConfigError, UserError, at_least, require
+from codegym_jax.config.errors import ConfigError, ExitCode, UserError, at_least, require
 from codegym_jax.config.learning import (
     AlgorithmConfig,
     CurriculumConfig,
@@ -40,6 +40,7 @@ __all__ = [
     "CurriculumConfig",
     "DataConfig",
     "EvalConfig",
+    "ExitCode",
     "LoraConfig",
     "MeshConfig",
     "PolicyConfig",

@@ -1,6 +1,21 @@
-"""What a user got wrong, and how settings are checked for it."""
+"""What a user got wrong, how settings are checked for it, and what commands exit with."""
 
+import enum
 import math
+
+
+class ExitCode(enum.IntEnum):
+    """What a command exits with; its launchers go by it."""
+
+    DONE = 0
+    WRONG = 1
+    """Something checked was found wrong, or the run cannot go on."""
+    USER = 2
+    """A user's mistake, told in one line."""
+    RESUMABLE = 42
+    """The machine is taken away, or another process of the run was lost: the same command goes on."""
+    INTERRUPTED = 130
+    """By a person; the same command goes on."""
 
 
 class UserError(ValueError):

@@ -32,6 +32,17 @@ class EpisodeSource(Protocol):
           step: that begins.
           params: of the learner now, before the updates of this step; theirs may be donated afterwards.
           policy_version: of `params`.
+
+        Raises:
+          Stopped: when the run is to stop, and the step is abandoned; the state is that of before.
+        """
+        ...
+
+    def settle(self) -> None:
+        """Waits for what is under way in another thread; `next` then waits only for what it begins.
+
+        Raises:
+          Stopped: when that was abandoned.
         """
         ...
 
@@ -107,6 +118,11 @@ class SampledEpisodes:
             future = self._thread.submit(self._sample, step + 1, prepared, policy_version)
             self._ahead = _Ahead(step=step + 1, episodes=future.result)
         return given
+
+    def settle(self) -> None:
+        """See `EpisodeSource`."""
+        if self._ahead is not None:
+            self._ahead.episodes()
 
     def get_state(self) -> dict[str, Any]:
         """See `EpisodeSource`. Waits for what is sampled ahead, whose episodes are then on disk."""

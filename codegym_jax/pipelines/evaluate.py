@@ -11,6 +11,7 @@ from codegym_jax.data.splits import TEST_CONFIG, TEST_ENV
 from codegym_jax.data.stable_hash import stable_hash
 from codegym_jax.evals.in_domain import success_rate, to_json
 from codegym_jax.pipelines.console import bar, say
+from codegym_jax.pipelines.preemption import keeping
 from codegym_jax.pipelines.workbench import Workbench
 from codegym_jax.records import Task
 from codegym_jax.rollout.agent import EpisodeRequest
@@ -45,6 +46,9 @@ def run_evaluation(
     Returns:
       mode (`sampled`, `greedy`) -> split -> success rate as JSON (`evals.in_domain.to_json`), and
       `compiled_programs`, those of the sampler so far.
+
+    Raises:
+      Stopped: when the run is to stop; the evaluation begins again.
     """
     path = bench.folder / "evaluations" / f"{name}.json"
     if earlier := bench.processes.from_first(lambda: path.read_bytes() if path.exists() else b""):
@@ -55,7 +59,8 @@ def run_evaluation(
         for split in splits:
             tasks = spread(bench.tasks(split), config.max_tasks)
             requests = [EpisodeRequest(spec=bench.spec_of(task), task=task, attempt=0) for task in tasks]
-            with bar(f"eval {name} {split} {mode}", len(requests)) as progress:
+            begins_again = keeping(f"eval {name} begins again")
+            with begins_again, bar(f"eval {name} {split} {mode}", len(requests)) as progress:
                 episodes = bench.play(
                     params, requests, temperature=temperature, on_episode=lambda _: progress.advance()
                 )

@@ -20,7 +20,7 @@ BEAT_S = 3.0
 """How often a process says that it is there. A process that ends is noticed at once, by its connection."""
 
 _HEAD = struct.Struct("!BBQ")  # kind, bytes of the channel's name, bytes that follow it
-_BEAT, _DATA, _STOPPED = 0, 1, 2
+_BEAT, _DATA, _STOPPED, _NOTICE = 0, 1, 2, 3
 _PIECE = 1 << 20
 _LEAVING = "leaving"
 
@@ -44,6 +44,8 @@ class Links:
       peers: process -> a connected socket. Process 0 has one to each of the others, they have one to it.
       on_loss: called once, in any thread, with what happened in words; ends this process, or else every call
         of `gather` raises `ProcessLost`.
+      on_notice: called once, in any thread, when another process passed on that all are to stop (`notify`),
+        with its name.
       silence_s: see `SILENCE_S`.
       beat_s: see `BEAT_S`.
     """
@@ -55,16 +57,19 @@ class Links:
         peers: Mapping[int, socket.socket],
         *,
         on_loss: Callable[[str], None],
+        on_notice: Callable[[str], None] = lambda name: None,
         silence_s: float = SILENCE_S,
         beat_s: float = BEAT_S,
     ) -> None:
         self.index, self.count = index, count
-        self._peers, self._on_loss, self._beat_s = dict(peers), on_loss, beat_s
+        self._peers, self._beat_s = dict(peers), beat_s
+        self._on_loss, self._on_notice = on_loss, on_notice
         self._arrived: dict[tuple[int, str], deque[bytes]] = defaultdict(deque)
         self._news = threading.Condition()
         self._sending = {peer: threading.Lock() for peer in peers}
         self._names = {peer: f"process {peer} of {count}" for peer in range(count)}
         self._lost = ""
+        self._notified = threading.Event()
         self._leaving = threading.Event()
         for peer, connection in self._peers.items():
             connection.settimeout(silence_s)
@@ -93,6 +98,10 @@ class Links:
             self._send(peer, _DATA, channel, _join(parts))
         return parts
 
+    def notify(self) -> None:
+        """Tells the others that all are to stop, without waiting for them; only the first call counts."""
+        self._pass_on(self._names[self.index])
+
     def leave(self) -> None:
         """Waits until all others leave too, then closes the connections."""
         self.gather(b"", _LEAVING)
@@ -117,6 +126,10 @@ class Links:
                 frame = _receive(self._peers[peer])
                 if frame.kind == _STOPPED:
                     self._lose(frame.payload.decode())
+                elif frame.kind == _NOTICE:
+                    if not self._notified.is_set():
+                        self._on_notice(frame.payload.decode())
+                        self._pass_on(frame.payload.decode())
                 elif frame.kind == _DATA:
                     if self.index and frame.channel == _LEAVING:
                         self._leaving.set()
@@ -141,6 +154,12 @@ class Links:
                 _send_all(self._peers[peer], payload)
         except OSError:
             self._lose(f"{self._names[peer]} is gone")
+
+    def _pass_on(self, name: str) -> None:
+        if not self._notified.is_set():
+            self._notified.set()
+            for peer in self._peers:
+                self._send(peer, _NOTICE, "", name.encode())
 
     def _take(self, peer: int, channel: str) -> bytes:
         with self._news:

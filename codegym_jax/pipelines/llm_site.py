@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from codegym_jax.envs.pool import WorkerFailure, parallel_map
+from codegym_jax.pipelines import preemption
 from codegym_jax.pipelines.console import bar
 from codegym_jax.records import Rejection
 from codegym_jax.synthesis.llm.bench import Bench
@@ -15,6 +16,7 @@ from codegym_jax.synthesis.llm.funnel import Funnel
 from codegym_jax.synthesis.llm.store import Completion, Request
 
 ITEM_DEADLINE_S = 900.0  # host backstop for one environment; its fuel runs out long before
+_KEPT = "all completions are kept"
 
 
 class Site:
@@ -44,9 +46,18 @@ class Site:
         self._runner.run(self.client.close())
 
     def ask(self, label: str, requests: Sequence[Request]) -> list[Completion | Unanswered]:
-        """The completions, in the order of the requests."""
+        """The completions, in the order of the requests.
+
+        Raises:
+          Stopped: after one of them, when this process is to stop; the store keeps what came.
+        """
         with bar(f"asking for {label}", len(requests)) as progress:
-            return self._runner.run(self.client.ask_all(requests, progress.advance))
+
+            def answered() -> None:
+                progress.advance()
+                preemption.check(_KEPT)
+
+            return self._runner.run(self.client.ask_all(requests, answered))
 
     def ask_groups(self, label: str, groups: list[list[Request]]) -> list[list[Completion | Unanswered]]:
         """The completions of each group."""
@@ -56,7 +67,11 @@ class Site:
     def judge(
         self, label: str, trial: Callable[..., Any], items: Sequence[Any], subjects: Sequence[str]
     ) -> list[Any]:
-        """A trial's results; where the host failed, a rejection, and the problem is unfinished."""
+        """A trial's results; where the host failed, a rejection, and the problem is unfinished.
+
+        Raises:
+          Stopped: between two of them, when this process is to stop.
+        """
         if not items:
             return []
         results = []
@@ -71,6 +86,7 @@ class Site:
                 ),
                 strict=True,
             ):
+                preemption.check(_KEPT)
                 if isinstance(result, WorkerFailure):
                     self.unfinished += 1
                     result = Rejection(reason="worker_failure", detail=result.detail, subject=subject)

@@ -20,6 +20,7 @@ from codegym_jax.config import ConfigError
 from codegym_jax.data.atomic import write_atomically
 from codegym_jax.data.working_copy import checkpoint_place
 from codegym_jax.pipelines.console import Bar, bar
+from codegym_jax.pipelines.preemption import keeping
 from codegym_jax.pipelines.stages import stage_params
 from codegym_jax.pipelines.workbench import Workbench
 from codegym_jax.records import EnvSpec, Episode, Task
@@ -83,7 +84,8 @@ def pass_rates(
         config = config_module.from_dict(json.loads((work / _POLICY / "config.json").read_text()))
         bench = Workbench(dataclasses.replace(config, seed=wanted["seed"]), work / _POLICY, cache)
         params = stage_params(bench, stage)
-        with bar("tasks attempted", len(tasks), len(tasks) - len(waiting)) as progress:
+        left = keeping(f"the tasks attempted are kept in {journal}")
+        with left, bar("tasks attempted", len(tasks), len(tasks) - len(waiting)) as progress:
             for start in range(0, len(waiting), TASKS_AT_A_TIME):
                 some = waiting[start : start + TASKS_AT_A_TIME]
                 for rate in _attempt(bench, params, specs, some, wanted["tries"], journal, progress):

@@ -6,6 +6,7 @@ writes files. The run folder must be on a path that all of them see.
 """
 
 import atexit
+import json
 import os
 import secrets
 import socket
@@ -20,14 +21,13 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from codegym_jax.config import UserError
+from codegym_jax.config import ExitCode, UserError
 from codegym_jax.pipelines.console import CONSOLE
 from codegym_jax.pipelines.links import Links
+from codegym_jax.pipelines.preemption import NOTICE, Stopped, requested
 
 AUTOMATIC = "auto"
 """In place of a coordinator's address: as JAX finds it on TPU pods, and under Slurm or Open MPI."""
-EXIT_CODE = 3
-"""Of a process that ended because another one did."""
 
 _JAX_SILENCE_S = 100  # the second guard: `links` notices first, and can say who it was
 _GRACE_S = 10.0  # until a failed collective is taken for this process's own failure
@@ -61,10 +61,33 @@ class Processes:
         return self.gather(make() if self.is_first else b"")[0]
 
     def once(self, action: Callable[[], object]) -> None:
-        """Process 0 acts; the others wait until it has."""
+        """Process 0 acts; the others wait until it has.
+
+        Raises:
+          Stopped: on all of them, when the action stopped in good order.
+        """
+        stopped = b""
         if self.is_first:
-            action()
-        self.gather(b"")
+            try:
+                action()
+            except Stopped as stop:
+                stopped = json.dumps(str(stop)).encode()
+        told = self.gather(stopped)[0]
+        if told:
+            raise Stopped(json.loads(told))
+
+    def stop_if_told(self) -> None:
+        """A safe point at which all processes go on, or all stop.
+
+        Raises:
+          Stopped: on all of them, when any of them is to stop.
+        """
+        self.stop_if(requested(), "stop")
+
+    def stop_if(self, stopping: bool, channel: str) -> None:
+        """The same, where this process says by itself whether it stops; on a channel of `gather`."""
+        if any(self.gather(b"1" if stopping else b"", channel)):
+            raise Stopped
 
     def agree(self, values: dict[str, str]) -> None:
         """Checks that values are the same on all processes.
@@ -114,8 +137,9 @@ class NoMetrics:
 def joined(coordinator: str = "", process_id: int = -1, process_count: int = 0) -> Iterator[Processes]:
     """Joins the processes of a run for the time of a `with` block; must come before any use of a device.
 
-    When one of them ends before the block does, the others are ended too, with exit code `EXIT_CODE` and a
-    message on standard error that names it.
+    When one of them ends before the block does, the others are ended too, with `ExitCode.RESUMABLE` and a
+    message on standard error that names it. When one is told to stop (`preemption`), all of them are; then
+    they raise `Stopped` at the same safe point, and leave together.
 
     Args:
       coordinator: host and port of process 0, such as "10.0.0.1:1234"; `AUTOMATIC`; empty for one process.
@@ -134,7 +158,11 @@ def joined(coordinator: str = "", process_id: int = -1, process_count: int = 0) 
     links = _connect(coordinator)
     CONSOLE.quiet = links.index != 0
     try:
-        yield Processes(links.index, links.count, links)
+        with NOTICE.passed_on(links.notify):
+            yield Processes(links.index, links.count, links)
+    except Stopped:
+        _leave(links)
+        raise
     except BaseException as error:
         if isinstance(error, jax.errors.JaxRuntimeError):  # perhaps since another one is gone: then this ends
             sleep(_GRACE_S)
@@ -143,12 +171,18 @@ def joined(coordinator: str = "", process_id: int = -1, process_count: int = 0) 
         raise
     finally:
         CONSOLE.quiet = False
+    _leave(links)
+
+
+def _leave(links: Links) -> None:
+    """All processes are at their end."""
     links.leave()
     jax.distributed.shutdown()
 
 
 def _start_jax(coordinator: str, process_id: int, process_count: int) -> None:
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM away: `preemption`
     if coordinator == AUTOMATIC:
         jax.distributed.initialize(heartbeat_timeout_seconds=_JAX_SILENCE_S)
         return
@@ -185,7 +219,7 @@ def _connect(coordinator: str) -> Links:
     else:
         with server:
             peers = _accept(server, token, count)
-    return Links(index, count, peers, on_loss=end_this_process)
+    return Links(index, count, peers, on_loss=end_this_process, on_notice=NOTICE.give)
 
 
 def _accept(server: socket.socket, token: bytes, count: int) -> dict[int, socket.socket]:
@@ -203,11 +237,11 @@ def _accept(server: socket.socket, token: bytes, count: int) -> dict[int, socket
     return peers
 
 
-def _exit_code(error: BaseException) -> int:
+def _exit_code(error: BaseException) -> ExitCode:
     """What the command line exits with for an error."""
     if isinstance(error, UserError | OSError):
-        return 2
-    return 130 if isinstance(error, KeyboardInterrupt) else 1
+        return ExitCode.USER
+    return ExitCode.INTERRUPTED if isinstance(error, KeyboardInterrupt) else ExitCode.WRONG
 
 
 def _exit_at_once(code: int) -> None:
@@ -225,4 +259,4 @@ def end_this_process(what: str) -> None:
     )
     sys.stdout.flush()
     os.write(2, message.encode())
-    os._exit(EXIT_CODE)
+    os._exit(ExitCode.RESUMABLE)

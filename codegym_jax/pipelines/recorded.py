@@ -63,6 +63,9 @@ class RecordedEpisodes:
         self._save(step, played)
         return step_episodes(played, self._rules)
 
+    def settle(self) -> None:
+        """See `EpisodeSource`; nothing ever is."""
+
     def get_state(self) -> dict[str, Any]:
         """See `EpisodeSource`."""
         return {"source": "recorded"}

@@ -16,6 +16,7 @@ from codegym_jax.data.task_set import TaskSet
 from codegym_jax.envs.env import Env, EnvError, HostFailure
 from codegym_jax.envs.pool import parallel_map
 from codegym_jax.envs.sandbox import Sandbox
+from codegym_jax.pipelines import preemption
 from codegym_jax.pipelines.console import Bar, bar
 from codegym_jax.pipelines.episode_rules import episode_limits, run_renderer
 from codegym_jax.pipelines.stored_episodes import episode_files, stored_episodes
@@ -91,6 +92,7 @@ def run_reverify(
 
     Raises:
       ConfigError: when the folder holds no episodes, or a line of them is none.
+      Stopped: between two episodes, when this process is to stop; nothing is kept.
     """
     paths = episode_files(folder)
     rules = _Rules(
@@ -110,6 +112,7 @@ def run_reverify(
         check = functools.partial(_check, rules)
         outcomes = parallel_map(check, given, workers=workers, deadline_s=EPISODE_DEADLINE_S)
         for stored, outcome in zip(named, outcomes, strict=True):
+            preemption.check("nothing of the verification is kept")
             report.episodes += 1
             report.calls += len(stored.episode.turns)
             report.tokens += len(stored.episode.token_ids)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from codegym_jax.data.curriculum import Curriculum
 from codegym_jax.data.pipeline import TaskDraw
+from codegym_jax.pipelines.preemption import Stopped
 from codegym_jax.records import EnvSpec, Episode, Task
 from codegym_jax.rollout.agent import EpisodeRequest
 from codegym_jax.rollout.groups import group_rewards, has_signal
@@ -77,7 +78,18 @@ class StepPlayer:
 
         Rounds: each draws as many tasks as are still missing, plays G attempts at each and shows the
         curriculum what became of them. Without dynamic sampling the first round is the only one.
+
+        Raises:
+          Stopped: when playing was abandoned; the curriculum then stands where it stood.
         """
+        before = self.curriculum.get_state()
+        try:
+            return self._play_step(step, params, policy_version)
+        except Stopped:
+            self.curriculum.set_state(before)
+            raise
+
+    def _play_step(self, step: int, params: Any, policy_version: int) -> StepEpisodes:
         start_s, rules = monotonic(), self.rules
         if self._device_lap is not None:
             self._device_lap()

@@ -15,6 +15,7 @@ from codegym_jax.data.pipeline import demonstration_iterator
 from codegym_jax.pipelines.console import bar, say
 from codegym_jax.pipelines.demonstrations import demonstrations
 from codegym_jax.pipelines.profiling import profiled
+from codegym_jax.pipelines.saves import Saves
 from codegym_jax.pipelines.trainable import Trainable
 from codegym_jax.pipelines.workbench import Workbench
 from codegym_jax.rollout.packing import Lesson, pack_in_order
@@ -39,6 +40,9 @@ def run_sft(
 
     Returns:
       The trained parameters.
+
+    Raises:
+      Stopped: when the run is to stop; the last update is saved.
     """
     config, train = bench.config.sft, bench.config.train
     steps = config.steps if steps is None else steps
@@ -71,13 +75,19 @@ def run_sft(
         ) as counted,
     ):
 
-        def save(step: int) -> None:
-            extra = {"stream": stream.get_state(), "metrics_cursor": metrics.cursor, **bench.fingerprint}
-            checkpoints.save(step, state, extra)
+        def snapshot(_: int) -> tuple[Any, dict[str, Any]]:
+            return state, {
+                "stream": stream.get_state(),
+                "metrics_cursor": metrics.cursor,
+                **bench.fingerprint,
+            }
 
+        saves = Saves(stage, steps, checkpoints, snapshot, step=first)
         if restored is None:
-            save(0)
+            saves.save(0)
         for step in counted:
+            with saves.stops_after(step - 1):
+                bench.processes.stop_if_told()
             start_s = monotonic()
             drawn = next(stream)
             lessons = [_lesson(row) for row in drawn]
@@ -101,8 +111,8 @@ def run_sft(
                 )
             if step % _CHECKPOINT_EVERY == 0 or step == steps:
                 with jax.profiler.TraceAnnotation("checkpoint"):
-                    save(step)
-        checkpoints.wait()
+                    saves.save(step)
+        saves.finish()
     return trainable.policy(state.params, split.frozen)
 
 

@@ -10,6 +10,7 @@ from codegym_jax.pipelines.console import bar, say
 from codegym_jax.pipelines.diary import STAGE, Diary
 from codegym_jax.pipelines.learner import Learner
 from codegym_jax.pipelines.profiling import profiled
+from codegym_jax.pipelines.saves import Saves
 from codegym_jax.pipelines.stopwatch import Stopwatch
 from codegym_jax.pipelines.training_episodes import open_source
 from codegym_jax.pipelines.workbench import Workbench
@@ -30,6 +31,10 @@ def run_train(bench: Workbench, start: Any, *, record: pathlib.Path | None = Non
 
     Returns:
       The trained parameters, of the model.
+
+    Raises:
+      Stopped: when the run is to stop. An update that is under way is finished, episodes are abandoned, and
+        the last whole step is saved.
     """
     config = bench.config.train
     learner = Learner(bench, start)
@@ -56,15 +61,18 @@ def run_train(bench: Workbench, start: Any, *, record: pathlib.Path | None = Non
             source.set_state(position["source"])
         say(_opening_line(bench, first))
 
-        def save(step: int) -> None:
+        def snapshot(step: int) -> tuple[Any, dict[str, Any]]:
             here = {"source": source.get_state(), "metrics_cursor": metrics.cursor, "train_step": step}
-            checkpoints.save(step, learner.state, here | bench.fingerprint)
+            return learner.state, here | bench.fingerprint
 
+        saves = Saves(STAGE, config.steps, checkpoints, snapshot, step=first)
         if restored is None:
-            save(0)
+            saves.save(0)
         for step in steps:
             version = int(learner.state.step)
-            with watch.time("rollout"):
+            with saves.stops_after(step - 1), watch.time("rollout"):
+                source.settle()
+                bench.processes.stop_if_told()
                 given = source.next(step, learner.policy(), version)
             _refuse_broken_host(step, given.played, config.max_invalid_fraction)
             with watch.time("score"):
@@ -77,8 +85,8 @@ def run_train(bench: Workbench, start: Any, *, record: pathlib.Path | None = Non
             progress.advance()
             if step % config.checkpoint_every == 0 or step == config.steps:
                 with watch.time("checkpoint"):
-                    save(step)
-        checkpoints.wait()
+                    saves.save(step)
+        saves.finish()
     return learner.policy()
 
 

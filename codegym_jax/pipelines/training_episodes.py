@@ -8,6 +8,7 @@ from typing import Any
 
 from codegym_jax.data.curriculum import Curriculum
 from codegym_jax.data.splits import TRAIN
+from codegym_jax.pipelines import preemption
 from codegym_jax.pipelines.console import bar, say
 from codegym_jax.pipelines.diary import STAGE
 from codegym_jax.pipelines.episode_source import EpisodeSource, SampledEpisodes, own_copy
@@ -37,7 +38,7 @@ def open_source(bench: Workbench, record: pathlib.Path | None) -> EpisodeSource:
         return RecordedEpisodes(find_record(record), _rules(bench), save=save, last_step=steps)
     ahead = bench.config.train.max_off_policy_steps > 0
     return SampledEpisodes(
-        _player(bench),
+        _player(bench, ahead=ahead),
         prepare=(lambda params: own_copy(bench.sampling_params(params))) if ahead else bench.sampling_params,
         save=save,
         load=load,
@@ -56,7 +57,7 @@ def save_rollouts(bench: Workbench, params: Any, folder: pathlib.Path) -> None:
     """
     steps = bench.config.train.steps
     source = SampledEpisodes(
-        _player(bench),
+        _player(bench, ahead=False),
         prepare=bench.sampling_params,
         save=lambda step, played: bench.write_episodes(step_path(folder, step), played),
         load=lambda step: list(read_episodes(step_path(folder, step))),
@@ -94,7 +95,8 @@ def _rules(bench: Workbench) -> StepRules:
     )
 
 
-def _player(bench: Workbench) -> StepPlayer:
+def _player(bench: Workbench, *, ahead: bool) -> StepPlayer:
+    """Plays steps; one that is sampled ahead is not abandoned as soon as the run is to stop."""
     rollout, settings = bench.config.rollout, bench.config.curriculum
     curriculum = Curriculum(
         bench.tasks(TRAIN),
@@ -107,6 +109,12 @@ def _player(bench: Workbench) -> StepPlayer:
     )
 
     def play(params: Any, requests: Sequence[Any], version: int) -> list[Episode]:
-        return bench.play_prepared(params, requests, temperature=rollout.temperature, policy_version=version)
+        return bench.play_prepared(
+            params,
+            requests,
+            temperature=rollout.temperature,
+            policy_version=version,
+            interrupted=preemption.overdue if ahead else preemption.requested,
+        )
 
     return StepPlayer(curriculum, bench.spec_of, play, _rules(bench), device_lap=bench.timed_sampler.lap)

@@ -37,6 +37,7 @@ from codegym_jax.models.weights import Weights, open_weights
 from codegym_jax.pipelines.console import say
 from codegym_jax.pipelines.episode_rules import episode_limits, run_renderer, tokenizer_path
 from codegym_jax.pipelines.policy import compute_of, find_preset
+from codegym_jax.pipelines.preemption import requested
 from codegym_jax.pipelines.processes import ALONE, NoMetrics, Processes
 from codegym_jax.pipelines.profiling import Profile
 from codegym_jax.records import EnvSpec, Episode, Task
@@ -368,19 +369,29 @@ class Workbench:
         return local_view.local_params(params, self._layout, self._sampling_meshes)
 
     def play_prepared(
-        self, params: Any, requests: Sequence[EpisodeRequest], *, policy_version: int = 0, **settings: Any
+        self,
+        params: Any,
+        requests: Sequence[EpisodeRequest],
+        *,
+        policy_version: int = 0,
+        interrupted: Callable[[], bool] = requested,
+        **settings: Any,
     ) -> list[Episode]:
-        """Plays episodes (`Agent.play`) with `sampling_params`, in a thread too.
+        """Plays episodes (`Agent.play_until`) with `sampling_params`, in a thread too.
 
         Of several processes each plays a share, on its own devices, and plays one episode of its neighbor's
         again; all get all episodes, in the order of the requests.
 
         Raises:
           EpisodesDisagree: when the processes asked for different episodes, or saw different ones.
+          Stopped: when any process was interrupted before its share was played; all abandon theirs.
         """
         index, count = self.processes.index, self.processes.count
         own = exchange.share(requests, index, count)
-        episodes = self.agent.play(params, own, policy_version=policy_version, **settings)
+        episodes, _ = self.agent.play_until(
+            interrupted, params, own, policy_version=policy_version, **settings
+        )
+        self.processes.stop_if(len(episodes) < len(own), "episodes")
         if count == 1:
             return episodes
         name = f"episodes of policy version {policy_version}"

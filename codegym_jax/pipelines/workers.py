@@ -15,6 +15,7 @@ from rich.console import Console
 
 from codegym_jax.config import SandboxConfig, SynthesisConfig
 from codegym_jax.envs.pool import WorkerFailure, parallel_map
+from codegym_jax.pipelines import preemption
 from codegym_jax.pipelines.journal import Journal
 from codegym_jax.pipelines.watch import watch
 from codegym_jax.records import Rejection
@@ -87,6 +88,9 @@ class Site:
         """Key -> outcome of every item, in their order; those in the journal are not worked on again.
 
         An item whose workers fail is refused, and not kept: a later command gives it to workers again.
+
+        Raises:
+          Stopped: between two items, when this process is to stop; what is done is in the journal.
         """
         kept = self._journal.results
         done = {key: unpack(kept[f"{step} {key}"]) for key in items if f"{step} {key}" in kept}
@@ -100,10 +104,11 @@ class Site:
                 for key, result in self._workers.map(step, waiting, self._journal.folder):
                     if isinstance(result, WorkerFailure):
                         failures[key] = result
-                        continue
-                    self._journal.put(f"{step} {key}", result)
-                    done[key] = unpack(result)
-                    progress.advance(bool(environments_of(done[key])))
+                    else:
+                        self._journal.put(f"{step} {key}", result)
+                        done[key] = unpack(result)
+                        progress.advance(bool(environments_of(done[key])))
+                    preemption.check(f"{title}: {len(done)} of {len(items)} are kept")
         for key in [key for key in items if key not in done]:
             detail = failures[key].detail
             done[key] = (Refusal(reason="worker_failure", detail=detail, subject=key, stage=funnel.PROBLEMS),)

@@ -2,10 +2,9 @@
 
     python -m tests.pipelines.mortal
 
-Each line on standard input is a `Life` as JSON; the answer is one line with what became of it: `died`, or the
-`Outcome` of a run that ended. Every life runs the same stages on its run folder, so a second one resumes what
-the first left. Lives are forked after the slow imports and before JAX starts threads. Nothing in the package
-knows of any of this: functions are wrapped here, in the child.
+What `lives.Server` is given is a `Life`, and what it answers is `died`, or the `Outcome` of a run that ended.
+Every life runs the same stages on its run folder, so a second one resumes what the first left. Nothing in the
+package knows of any of this: functions are wrapped here, in the child.
 """
 
 import dataclasses
@@ -15,7 +14,6 @@ import pathlib
 import signal
 import sys
 import threading
-import traceback
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -38,6 +36,7 @@ from codegym_jax.rollout.generate import Sampler
 from codegym_jax.trainer.checkpoint import Checkpointer
 from codegym_jax.trainer.state import params_hash
 from codegym_jax.trainer.update import UpdateProgram
+from tests.pipelines.lives import serve
 
 STAGES = ("open", "sft", "before", "train", "after")
 """The run and its two evaluations, in order; "open" copies the task set."""
@@ -100,10 +99,10 @@ PLACES = {
 
 
 class Fate:
-    """Counts calls by stage and place, and kills this process at the one that `fault` names."""
+    """Counts calls by stage and place, and calls `end` at the one that `fault` names."""
 
-    def __init__(self, fault: Fault | None) -> None:
-        self._fault, self._lock = fault, threading.Lock()
+    def __init__(self, fault: Fault | None, end: Callable[[], None]) -> None:
+        self._fault, self._end, self._lock = fault, end, threading.Lock()
         self.stage = STAGES[0]
         self.calls: Counter[tuple[str, str]] = Counter()
 
@@ -125,7 +124,7 @@ class Fate:
             writes = event == "open" and bool((arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR))
             changes = (event in _CHANGES or writes) and str(folder) in str(arguments[0])
             if changes and self.moment(CHANGE):
-                die()
+                self._end()
 
         sys.addaudithook(hook)
 
@@ -136,9 +135,9 @@ class Fate:
                 return original(*args, **kwargs)
             if moment == HALF:
                 leave_half(place, original, args, kwargs)
-            if moment == AFTER:
-                original(*args, **kwargs)
-            die()
+            result = original(*args, **kwargs) if moment == AFTER else None
+            self._end()
+            return result if moment == AFTER else original(*args, **kwargs)
 
         return call
 
@@ -201,7 +200,7 @@ def live(life: Life) -> Outcome:
     jax.config.update("jax_num_cpu_devices", life.devices)
     vars(sft)["_CHECKPOINT_EVERY"] = SFT_CHECKPOINT_EVERY  # a hundred, more than the run has
     folder = pathlib.Path(life.folder)
-    witness, fate = Witness(), Fate(life.fault)
+    witness, fate = Witness(), Fate(life.fault, die)
     fate.await_at_all_places(folder / "checkpoints")
     settings = json.loads(pathlib.Path(life.settings).read_text())
     run = config_module.from_dict(settings)
@@ -222,47 +221,18 @@ def live(life: Life) -> Outcome:
     return Outcome(params_hash(params), witness.seen, calls)
 
 
-def log_path(folder: pathlib.Path) -> pathlib.Path:
-    """What all lives of a run said."""
-    return folder.with_name(f"{folder.name}.log")
-
-
 def params_path(folder: pathlib.Path) -> pathlib.Path:
     """The parameters that a run ended with."""
     return folder.with_name(f"{folder.name}.npz")
 
 
-def _child(life: Life, answer: int) -> None:
-    """Lives, answers, and ends without the interpreter's farewell: threads of libraries may be anywhere."""
-    log = os.open(log_path(pathlib.Path(life.folder)), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    code = 1
-    try:
-        os.write(answer, json.dumps(live(life)._asdict()).encode())
-        code = 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-
-
 def main() -> None:
-    for line in sys.stdin:
-        values = json.loads(line)
-        life = Life(**values | {"fault": Fault(**values["fault"]) if values["fault"] else None})
-        readable, writable = os.pipe()
-        child = os.fork()
-        if not child:
-            _child(life, writable)
-        os.close(writable)
-        with os.fdopen(readable, "rb") as stream:
-            said = stream.read()
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        ended = json.loads(said) if code == 0 else None
-        print(json.dumps({"died": code == -signal.SIGKILL, "code": code, "ended": ended}), flush=True)
+    serve(lambda values: live(Life(**values | {"fault": fault_of(values)}))._asdict())
+
+
+def fault_of(values: dict[str, Any]) -> Fault | None:
+    """The fault in a life that came as JSON."""
+    return Fault(**values["fault"]) if values["fault"] else None
 
 
 if __name__ == "__main__":

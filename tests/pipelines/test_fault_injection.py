@@ -8,20 +8,17 @@ episodes, transcripts and evaluations.
 
 import dataclasses
 import json
-import os
 import pathlib
 import random
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
 
 from codegym_jax.config import AlgorithmConfig, CurriculumConfig, MeshConfig, RunConfig, TrainConfig, to_json
 from codegym_jax.metrics import read_metrics, without_clock
+from tests.pipelines.lives import Server, log_path
 from tests.pipelines.mortal import (
     AFTER,
     BEFORE,
@@ -32,11 +29,9 @@ from tests.pipelines.mortal import (
     Fault,
     Life,
     Outcome,
-    log_path,
     params_path,
 )
 
-ROOT = pathlib.Path(__file__).parents[2]
 SEED, POINTS, KILLS_A_RUN = 5, 20, 5
 MESH_TOLERANCE = 1e-6
 """Largest difference of a parameter after two steps on another mesh, which adds up in another order."""
@@ -81,20 +76,7 @@ class Lives:
     def __init__(self, config: RunConfig, task_set: pathlib.Path, folder: pathlib.Path) -> None:
         self._config, self._task_set, self._folder = config, task_set, folder
         self._whole: dict[str, Outcome] = {}
-        cache = {
-            "JAX_COMPILATION_CACHE_DIR": str(jax.config.jax_compilation_cache_dir),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
-        }
-        with (folder / "mortal.log").open("wb") as log:
-            self._server = subprocess.Popen(
-                [sys.executable, "-m", "tests.pipelines.mortal"],
-                cwd=ROOT,
-                env=os.environ | cache,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-            )
+        self._server = Server("tests.pipelines.mortal", folder / "mortal.log")
 
     def folder(self, name: str) -> pathlib.Path:
         """Of a run."""
@@ -108,11 +90,7 @@ class Lives:
         settings = self._folder / "settings.json"
         settings.write_text(to_json(config))
         folder = self.folder(name)
-        life = Life(str(settings), str(folder), str(self._task_set), devices, fault)
-        assert self._server.stdin and self._server.stdout
-        self._server.stdin.write(json.dumps(dataclasses.asdict(life)) + "\n")
-        self._server.stdin.flush()
-        answer = json.loads(self._server.stdout.readline())
+        answer = self._server.live(Life(str(settings), str(folder), str(self._task_set), devices, fault))
         said = log_path(folder).read_text()
         assert answer["ended"] or (answer["died"] and fault), f"{name}, {fault}: {answer}\n{said[-4000:]}"
         return Outcome(**answer["ended"]) if answer["ended"] else None
@@ -144,7 +122,7 @@ class Lives:
 
     def close(self) -> None:
         """Ends the server; a life that is under way ends first."""
-        self._server.communicate(timeout=600)
+        self._server.close()
 
 
 @pytest.fixture(scope="module")

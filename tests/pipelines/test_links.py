@@ -13,17 +13,19 @@ COUNT = 3
 
 
 class Star:
-    """Three ends of a star, with what each was told of a loss."""
+    """Three ends of a star, with what each was told of a loss, and of a notice."""
 
     def __init__(self, **settings: float) -> None:
         pairs = {peer: socket.socketpair() for peer in range(1, COUNT)}
         peers = [{peer: pair[0] for peer, pair in pairs.items()}]
         peers += [{0: pair[1]} for pair in pairs.values()]
         self.told: list[queue.Queue[str]] = [queue.Queue() for _ in range(COUNT)]
+        self.notices: list[queue.Queue[str]] = [queue.Queue() for _ in range(COUNT)]
         self.pool = ThreadPoolExecutor(2 * COUNT)
 
         def start(index: int) -> Links:
-            return Links(index, COUNT, peers[index], on_loss=self.told[index].put, **settings)
+            told, notices = self.told[index].put, self.notices[index].put
+            return Links(index, COUNT, peers[index], on_loss=told, on_notice=notices, **settings)
 
         self.links = list(self.pool.map(start, range(COUNT)))
 

@@ -16,10 +16,16 @@ import jax
 import numpy as np
 import pytest
 
-from codegym_jax.config import MeshConfig, RunConfig, SamplingMeshConfig, apply_overrides, to_json
+from codegym_jax.config import (
+    ExitCode,
+    MeshConfig,
+    RunConfig,
+    SamplingMeshConfig,
+    apply_overrides,
+    to_json,
+)
 from codegym_jax.envs.artefact import default_cache_dir
 from codegym_jax.metrics import read_metrics, without_clock
-from codegym_jax.pipelines.processes import EXIT_CODE
 from codegym_jax.pipelines.stages import stage_params
 from codegym_jax.pipelines.workbench import Workbench
 from codegym_jax.trainer.state import params_hash
@@ -189,7 +195,7 @@ def test_when_one_is_killed_the_other_says_who_and_the_same_command_resumes(runs
     started[victim].process.kill()
     said = started[1 - victim].end(timeout_s=60)
     assert started[victim].process.wait() == -signal.SIGKILL
-    assert started[1 - victim].process.returncode == EXIT_CODE, said
+    assert started[1 - victim].process.returncode == ExitCode.RESUMABLE, said
     pid = started[victim].process.pid
     assert re.search(rf"process {victim} of 2 \(process id {pid} on .*\) is gone.*the same command", said), (
         said
@@ -203,6 +209,6 @@ def test_processes_with_different_configs_end_and_say_so(runs, config):
     (runs.folder / "other.json").write_text(to_json(dataclasses.replace(config, seed=5)))
     for one in runs.start("odd", 2, settings=("settings.json", "other.json")):
         said = one.end(timeout_s=60)
-        assert one.process.returncode in (1, EXIT_CODE), "by itself, or told by the other"
+        assert one.process.returncode in (1, ExitCode.RESUMABLE), "by itself, or told by the other"
         assert "the config is " in said and said.count(" on process ") >= 2, said
     assert not (runs.folder / "odd").exists()
