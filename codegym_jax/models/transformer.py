@@ -324,8 +324,8 @@ def _swapped(matrices: list[Array]) -> list[Array]:
 def _times_transposed(x: Array, kernel: Array) -> Array:
     """x @ kernel.T for x "B T in" and a kernel "out in", in float32, with the kernel as the left operand.
 
-    On a CPU a few rows take two thirds of the time of `x @ kernel` so (`LOG.md`). The barrier keeps the compiler
-    from exchanging the operands.
+    On a CPU a few rows take two thirds of the time of `x @ kernel` so (`LOG.md`). The barrier keeps the
+    compiler from exchanging the operands.
     """
     columns = jnp.matmul(kernel, x.reshape(-1, x.shape[-1]).T, preferred_element_type=jnp.float32)
     return jax.lax.optimization_barrier(columns).T.reshape(*x.shape[:-1], -1)
