@@ -132,6 +132,7 @@ SMALL = {
     "train.episodes_per_update": 8,
     "train.rows_per_batch": 4,
     "rollout.slots": 8,
+    "evaluation.max_tasks": 5,
 }
 TOLERANCE = 1e-6
 """As in tests/pipelines/test_two_processes.py: two processes add up gradients in another order."""
