@@ -195,11 +195,11 @@ def test_nothing_secret_is_shown():
         "WANDB_API_KEY": "k" * 40,
         "MY_PASSWORD": "hunter2!",
         "SHORT_TOKEN": "x",
-        "HOME": "/home/me",
+        "HOME": "/folder/of/mine",
     }
-    told = "http://me:hf_abcdef@hub/x?key=" + "k" * 40 + " hunter2! in /home/me, ftp://name@host"
+    told = "http://me:hf_abcdef@hub/x?key=" + "k" * 40 + " hunter2! in /folder/of/mine, ftp://name@host"
     found = without_secrets(Finding("hub", Status.FAIL, told, "use hf_abcdef"), environment)
-    assert found.found == "http://***@hub/x?key=*** *** in /home/me, ftp://***@host"
+    assert found.found == "http://***@hub/x?key=*** *** in /folder/of/mine, ftp://***@host"
     assert found.fix == "use ***"
     assert len(without_secrets(ok("a", "z" * 5000), {}).found) == 400
 
