@@ -45,8 +45,9 @@ ABOUT = {
 }
 """How an arm differs from the base."""
 
-_COLUMNS, _WIDTH, _HEIGHT = 3, 312, 176
-_LEFT, _RIGHT, _TOP, _BOTTOM, _HEAD = 40, 36, 30, 26, 34
+_COLUMNS, _WIDTH, _HEIGHT = 3, 312, 190
+_LEFT, _RIGHT, _TOP, _BOTTOM, _HEAD = 40, 40, 30, 26, 46
+_LAST = 8  # steps behind the number beside a curve
 _STYLE = """
 svg{font:12px system-ui,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif}
 text{fill:#5c5850}.name{fill:#1d1c1a;font-weight:600;font-size:13px}.end{fill:#1f67a8;font-weight:600}
@@ -202,26 +203,34 @@ def picture(presets: Mapping[str, Runs]) -> str:
     moving means over steps."""
     curves = {name: [moving_mean(row["gain"]) for row in runs.values()] for name, runs in presets.items()}
     values = [value for found in curves.values() for curve in found for value in curve]
-    marks = ticks(min(0.0, *values), max(values), 4)
+    marks = ticks(min(0.0, *values), max(values), 6)
     width, height = _COLUMNS * _WIDTH, _HEAD + math.ceil(len(curves) / _COLUMNS) * _HEIGHT
-    told = (
-        "Success in training over steps of RL, in points above the warm start on the same tasks. Line: mean"
-        f" of {len(curves[BASE])} seeds; band: least to most; dashed: {BASE}."
-    )
+    told = [
+        "Success of the episodes of training, in points above the warm start on the same tasks, by step.",
+        f"Line: mean of {len(curves[BASE])} seeds; band: least to most; dashed: {BASE};"
+        f" number: mean of the last {_LAST} steps.",
+    ]
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}"'
-        f' height="{height}" role="img" aria-label="{told}"><style>{_STYLE}</style>',
-        f'<rect width="{width}" height="{height}" fill="#fff"/><text x="12" y="20">{told}</text>',
+        f' height="{height}" role="img" aria-label="{" ".join(told)}"><style>{_STYLE}</style>',
+        f'<rect width="{width}" height="{height}" fill="#fff"/>',
+        *(f'<text x="12" y="{18 + 16 * line}">{text}</text>' for line, text in enumerate(told)),
     ]
-    for index, (name, found) in enumerate(curves.items()):
+    for index, (name, runs) in enumerate(presets.items()):
         x, y = index % _COLUMNS * _WIDTH, _HEAD + index // _COLUMNS * _HEIGHT
         behind = [] if name == BASE else _means(curves[BASE])
-        parts.append(f'<g transform="translate({x},{y})">{_panel(name, found, behind, marks)}</g>')
+        last = statistics.fmean(statistics.fmean(row["gain"][-_LAST:]) for row in runs.values())
+        panel = _panel(name, curves[name], behind, marks, last)
+        parts.append(f'<g transform="translate({x},{y})">{panel}</g>')
     return "\n".join([*parts, "</svg>", ""])
 
 
 def _panel(
-    name: str, curves: Sequence[Sequence[float]], behind: Sequence[float], marks: Sequence[float]
+    name: str,
+    curves: Sequence[Sequence[float]],
+    behind: Sequence[float],
+    marks: Sequence[float],
+    last: float,
 ) -> str:
     steps, floor, right = len(curves[0]), _HEIGHT - _BOTTOM, _WIDTH - _RIGHT
 
@@ -236,7 +245,7 @@ def _panel(
 
     parts = [f'<text class="name" x="{_LEFT}" y="18">{escape(name)}</text>']
     for mark in marks:
-        kind, at, told = "rule" if mark else "axis", y(mark), _points(mark)
+        kind, at, told = "rule" if mark else "axis", y(mark), _points(mark, 0)
         parts.append(f'<line class="{kind}" x1="{_LEFT}" x2="{right}" y1="{at:g}" y2="{at:g}"/>')
         parts.append(f'<text x="{_LEFT - 6}" y="{at + 4:g}" text-anchor="end">{told}</text>')
     for step in sorted({1, *(int(mark) for mark in ticks(1.0, float(steps), 4) if 1 < mark <= steps)}):
@@ -249,13 +258,13 @@ def _panel(
     mean = _means(curves)
     parts.append(f'<path class="line" d="M{"L".join(points(mean))}"/>')
     place = f'x="{right + 5}" y="{y(mean[-1]) + 4:g}"'
-    parts.append(f'<text class="end" {place}>{_points(mean[-1])}</text>')
+    parts.append(f'<text class="end" {place}>{_points(last, 1)}</text>')
     return "".join(parts)
 
 
-def _points(share: float) -> str:
+def _points(share: float, digits: int) -> str:
     """In hundredths, with a sign."""
-    return f"{100 * share:+.0f}".replace("-", "−").replace("+0", "0")
+    return f"{100 * share:+.{digits}f}".replace("-", "−") if round(100 * share, digits) else "0"
 
 
 def _means(curves: Sequence[Sequence[float]]) -> list[float]:

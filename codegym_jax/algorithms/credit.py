@@ -4,6 +4,8 @@ Only policy tokens take part. What a tool wrote is skipped, as if the policy's t
 no credit passes from one episode of a packed row to the next.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -45,6 +47,7 @@ def at_last_token(reward: float, is_policy_T: Bool[np.ndarray, " T"]) -> Float[n
     return reward_T
 
 
+@functools.partial(jax.jit, static_argnames=("discount", "lambda_"))  # else each call compiles its loop anew
 def gae(
     reward_BT: Float[Array, "B T"],
     value_BT: Float[Array, "B T"],

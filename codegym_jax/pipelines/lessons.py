@@ -55,10 +55,10 @@ def make_lessons(
       attempts_per_task: G.
       max_tokens: the token budget of an episode.
     """
-    earned_PG, valid_PG = earned_rewards(episodes, settings, attempts_per_task, max_tokens)
+    earned_PG, valid_PG = _filled(*earned_rewards(episodes, settings, attempts_per_task, max_tokens))
     advantage_E = np.asarray(algorithm.advantages(jnp.asarray(earned_PG), jnp.asarray(valid_PG))).ravel()
     teaches_E = _teaches(episodes, settings)
-    rows = _rows(episodes, teaches_E, max_tokens)
+    rows = _rows(episodes, teaches_E, len(advantage_E), max_tokens)
     if algorithm.critic:
         advantage_ET, return_ET = _with_critic(rows, judged, advantage_E, settings)
     else:
@@ -100,15 +100,27 @@ def teaches_without_advantage(settings: AlgorithmConfig) -> bool:
     return settings.entropy_coefficient > 0 or (settings.kl != "none" and not settings.kl_in_reward)
 
 
+def _filled(
+    earned_PG: Float[np.ndarray, "P G"], valid_PG: Bool[np.ndarray, "P G"]
+) -> tuple[Float[np.ndarray, "_ G"], Bool[np.ndarray, "_ G"]]:
+    """Groups without a valid attempt behind the others, up to a power of two: by the law of all advantages
+    they change nothing, and steps with other numbers of groups find their programs compiled."""
+    count = len(earned_PG)
+    missing = (1 << (max(count, 1) - 1).bit_length()) - count
+    return np.pad(earned_PG, ((0, missing), (0, 0))), np.pad(valid_PG, ((0, missing), (0, 0)))
+
+
 class _Rows(NamedTuple):
-    """Episodes as rows of one width; those that do not teach are empty."""
+    """Episodes as rows of one width; those that do not teach are empty, as are rows behind them."""
 
     is_policy_ET: Float[np.ndarray, "E T"]
     segment_ET: np.ndarray
 
 
-def _rows(episodes: Sequence[Episode], teaches_E: Bool[np.ndarray, " E"], max_tokens: int) -> _Rows:
-    is_policy_ET = np.zeros((len(episodes), max_tokens), np.float32)
+def _rows(
+    episodes: Sequence[Episode], teaches_E: Bool[np.ndarray, " E"], count: int, max_tokens: int
+) -> _Rows:
+    is_policy_ET = np.zeros((count, max_tokens), np.float32)
     segment_ET = np.zeros(is_policy_ET.shape, np.int32)
     for index, episode in enumerate(episodes):
         if teaches_E[index]:
@@ -196,16 +208,16 @@ def _stacked(
 def _conduct(
     episodes: Sequence[Episode], attempts_per_task: int, settings: AlgorithmConfig, max_tokens: int
 ) -> Conduct:
-    def grouped(values: list[int] | list[bool]) -> np.ndarray:
-        return np.array(values).reshape(-1, attempts_per_task)
+    def grouped(values: list[int] | list[bool], kind: type) -> np.ndarray:
+        return np.array(values, kind).reshape(-1, attempts_per_task)
 
     errors = [[turn.error for turn in episode.turns] for episode in episodes]
-    cut_off_PG = grouped([episode.stop_reason in CUT_OFF for episode in episodes])
-    length_PG = grouped([len(episode.token_ids) for episode in episodes])
-    calls_PG = grouped([len(of_one) for of_one in errors])
-    failed_PG = grouped([sum(error is not None for error in of_one) for of_one in errors])
-    unreadable_PG = grouped([CallError.NOT_JSON in of_one for of_one in errors])
-    too_long_PG = grouped([episode.stop_reason is StopReason.TURN_TOO_LONG for episode in episodes])
+    cut_off_PG = grouped([episode.stop_reason in CUT_OFF for episode in episodes], bool)
+    length_PG = grouped([len(episode.token_ids) for episode in episodes], int)
+    calls_PG = grouped([len(of_one) for of_one in errors], int)
+    failed_PG = grouped([sum(error is not None for error in of_one) for of_one in errors], int)
+    unreadable_PG = grouped([CallError.NOT_JSON in of_one for of_one in errors], bool)
+    too_long_PG = grouped([episode.stop_reason is StopReason.TURN_TOO_LONG for episode in episodes], bool)
     overlong_PG = np.zeros(length_PG.shape, np.float32)
     if settings.overlong == "penalty":
         buffer_tokens = max(1, round(settings.overlong_buffer * max_tokens))
@@ -215,6 +227,6 @@ def _conduct(
     return Conduct(
         well_formed_PG=(calls_PG > 0) & ~unreadable_PG & ~too_long_PG,
         valid_call_share_PG=valid_call_share(calls_PG, failed_PG),
-        answered_PG=grouped([episode.stop_reason is StopReason.DONE for episode in episodes]),
+        answered_PG=grouped([episode.stop_reason is StopReason.DONE for episode in episodes], bool),
         overlong_PG=overlong_PG,
     )

@@ -128,6 +128,15 @@ def test_a_step_in_which_nobody_differs_changes_nothing(bench, start, episodes):
     assert params_hash(learner.policy()) == params_hash(bench.init_params())
 
 
+def test_a_step_that_keeps_no_group_changes_nothing(bench, start):
+    """Dynamic sampling may find no group with a signal in all its draws."""
+    learner = make_learner(bench, start, "curriculum.dynamic_sampling=true")
+    before = params_hash(learner.state.params)
+    learned = learner.learn(1, [], learner.judge([]))
+    assert (learned.metrics, learned.lengths) == ([], [])
+    assert params_hash(learner.state.params) == before
+
+
 def test_how_rows_are_packed_changes_no_update(bench, start, episodes):
     """Narrow rows of one episode and wide rows of several: the same gradient, to rounding."""
     norms = []

@@ -6,6 +6,7 @@ import pytest
 from codegym_jax.algorithms.recipes import ALGORITHMS
 from codegym_jax.config import AlgorithmConfig
 from codegym_jax.pipelines.lessons import Judged, earned_rewards, make_lessons
+from codegym_jax.pipelines.stopwatch import Stopwatch
 from codegym_jax.records import CallError, Episode, StopReason, Turn
 
 BUDGET = 10
@@ -127,6 +128,33 @@ def test_a_critic_gets_returns_and_whitened_advantages():
     np.testing.assert_allclose(good.advantage, [0, 0, 1, 1, 0, 1], atol=1e-4)
     np.testing.assert_allclose(bad.advantage, [0, 0, -1, -1, 0, -1], atol=1e-4)
     assert good.old_value is values[0]
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "settings"),
+    [
+        ("grpo", {}),
+        ("reinforce_pp", {"kl": "k1", "kl_coefficient": 0.1, "kl_in_reward": True}),
+        ("ppo", {}),
+    ],
+)
+def test_steps_with_other_numbers_of_groups_compile_nothing(algorithm, settings):
+    """Four groups and three share their programs, and what a group's attempts learn is what they learned."""
+    numbers = np.arange(6, dtype=np.float32) / 10
+    judged = Judged(old_logp=numbers, reference_logp=numbers / 2, value=numbers)
+    group = [episode(1.0), episode(0.0, turns=(2, 1))]
+    first = lessons(group * 4, algorithm, [judged] * 8, **settings)
+    with Stopwatch() as watch:
+        again = lessons(group * 4, algorithm, [judged] * 8, **settings)
+        fewer = lessons(group * 3, algorithm, [judged] * 6, **settings)
+        assert watch.lap()["compiles"] == 0
+    assert (len(first), len(fewer)) == (8, 6)
+    for one, other in zip([*again, *fewer], [*first, *first[:6]], strict=True):
+        np.testing.assert_allclose(one.advantage, other.advantage, atol=1e-5)
+
+
+def test_a_step_without_episodes_has_no_lessons():
+    assert lessons([]) == []
 
 
 def test_terms_of_the_objective_keep_episodes_without_an_advantage():
