@@ -1,22 +1,26 @@
 """A run that is told to stop, at any moments, loses nothing: it stops in good order and ends the same.
 
-`make test` stops one at three moments, `make test-slow` at ten random ones. In the end the same bytes must be
+`make test` stops one at two moments, `make test-slow` at ten random ones. In the end the same bytes must be
 there as in `test_fault_injection`, and the same task set; besides, no step and no environment is made twice.
 """
 
 import dataclasses
+import json
 import math
 import os
 import pathlib
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 
+import jax
 import jax.numpy as jnp
 import pytest
 
@@ -26,11 +30,14 @@ from codegym_jax.config import (
     CurriculumConfig,
     DataConfig,
     ExitCode,
+    MeshConfig,
     RunConfig,
+    SamplingMeshConfig,
     SynthesisConfig,
     TrainConfig,
     to_json,
 )
+from codegym_jax.metrics import read_metrics
 from codegym_jax.pipelines import preemption
 from codegym_jax.pipelines.preemption import NOTICE, Stopped, in_good_order
 from codegym_jax.pipelines.processes import Processes
@@ -39,7 +46,7 @@ from codegym_jax.rollout.episode_log import digest
 from codegym_jax.trainer.checkpoint import Checkpointer
 from tests.pipelines import dice
 from tests.pipelines.lives import ROOT, Server, log_path
-from tests.pipelines.mortal import AFTER, BEFORE, CHANGE, PLACES, Fault
+from tests.pipelines.mortal import BEFORE, CHANGE, PLACES, Fault
 from tests.pipelines.preempted import ORDER, SYNTH, CommandLife, Outcome
 from tests.pipelines.test_episode_source import STEPS, make_source
 from tests.pipelines.test_fault_injection import files_of, rows_of
@@ -74,6 +81,15 @@ KINDS = (
 checkpoints, and what lies between."""
 
 
+def write_experiment(path: pathlib.Path, config: RunConfig) -> pathlib.Path:
+    """An experiment file of a config."""
+    path.write_text(
+        "import json\n\nfrom codegym_jax.config import RunConfig, from_dict\n\n\n"
+        f"def config() -> RunConfig:\n    return from_dict(json.loads({to_json(config)!r}))\n"
+    )
+    return path
+
+
 class Commands:
     """Runs in folders of their own, each by the real command, again and again.
 
@@ -94,11 +110,8 @@ class Commands:
 
     def live(self, name: str, variant: str, fault: Fault | None = None) -> Outcome:
         """One life of a run."""
-        text = to_json(dataclasses.replace(self._config, **VARIANTS[variant]))
-        experiment = self._folder / f"{variant}.py"
-        experiment.write_text(
-            "import json\n\nfrom codegym_jax.config import RunConfig, from_dict\n\n\n"
-            f"def config() -> RunConfig:\n    return from_dict(json.loads({text!r}))\n"
+        experiment = write_experiment(
+            self._folder / f"{variant}.py", dataclasses.replace(self._config, **VARIANTS[variant])
         )
         if self._task_set and not self.folder(name).exists():
             shutil.copytree(self._task_set, self.folder(name) / "task_set")
@@ -196,11 +209,10 @@ def commands(tiny_config, tmp_path_factory) -> Iterator[Commands]:
     commands.close()
 
 
-def test_a_run_that_is_stopped_at_three_moments_ends_the_same(tiny_commands):
-    """While the policy plays, after an update, and while a checkpoint is written."""
+def test_a_run_that_is_stopped_at_two_moments_ends_the_same(tiny_commands):
+    """While the policy plays, so that the step is abandoned, and while a checkpoint is written."""
     points = [
         Fault("train", "tool", BEFORE, tiny_commands.calls("in_turn", "train", "tool") // 2),
-        Fault("train", "update", AFTER, 2),
         Fault("train", CHANGE, BEFORE, 2),
     ]
     tiny_commands.stop("stopped", "in_turn", points)
@@ -220,6 +232,74 @@ def test_a_run_that_is_stopped_at_ten_random_moments_ends_the_same(commands, cap
         commands.stop(f"{variant}_stopped", variant, faults)
         with capsys.disabled():
             print(f"\n{variant}: identical after {[dataclasses.astuple(fault) for fault in faults]}", end="")
+
+
+class Pair:
+    """A run of two processes, each by the real command; both on one folder.
+
+    Args:
+      config: of the run.
+      task_set: that it is given.
+      folder: of the run; other files of it go beside it.
+    """
+
+    def __init__(self, config: RunConfig, task_set: pathlib.Path, folder: pathlib.Path) -> None:
+        self.folder = folder
+        self._experiment = write_experiment(folder.with_suffix(".py"), config)
+        shutil.copytree(task_set, folder / "task_set")
+
+    def start(self) -> list[subprocess.Popen[str]]:
+        """Both of them."""
+        with socket.create_server(("localhost", 0)) as free:
+            address = f"localhost:{free.getsockname()[1]}"
+        program = [sys.executable, "-m", "codegym_jax.cli", "run", str(self._experiment)]
+        program += ["--run", str(self.folder), "--coordinator", address, "--process-count", "2"]
+        cache = {"JAX_COMPILATION_CACHE_DIR": str(jax.config.jax_compilation_cache_dir)}
+        return [
+            subprocess.Popen(
+                [*program, "--process-id", str(index)],
+                cwd=ROOT,
+                env=os.environ | cache,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for index in range(2)
+        ]
+
+    def finish(self) -> str:
+        """To the end; the hash of the parameters."""
+        for process in self.start():
+            _, said = process.communicate()
+            assert process.returncode == 0, said
+        return json.loads((self.folder / "result.json").read_text())["params_hash"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("victim", "variant"), [(0, "ahead"), (1, "in_turn")])
+def test_when_one_process_is_told_to_stop_both_do_and_the_same_command_resumes(
+    tiny_config, tiny_task_set, tmp_path, victim, variant
+):
+    config = dataclasses.replace(
+        tiny_config,
+        mesh=MeshConfig(data=1, fsdp=2),
+        sampling_mesh=SamplingMeshConfig(data=-1, fsdp=1, tensor=1),
+        **VARIANTS[variant],
+    )
+    whole, stopped = (Pair(config, tiny_task_set, tmp_path / name) for name in ("whole", "stopped"))
+    expected = whole.finish()
+    processes = stopped.start()
+    metrics = stopped.folder / "metrics.jsonl"
+    while sum(row["stage"] == "train" for row in read_metrics(metrics)) < 2:
+        assert [process.poll() for process in processes] == [None, None], "too late to stop one"
+        time.sleep(0.01)
+    processes[victim].send_signal(signal.SIGTERM)
+    for process in processes:
+        _, said = process.communicate()
+        assert process.returncode == ExitCode.RESUMABLE, said
+        assert "codegym run: stopped: train: step " in said
+    assert stopped.finish() == expected
+    assert rows_of(stopped.folder) == rows_of(whole.folder)
+    assert files_of(stopped.folder) == files_of(whole.folder)
 
 
 ENDLESS = """
