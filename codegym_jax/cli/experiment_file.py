@@ -81,7 +81,8 @@ def add_profile(command: argparse.ArgumentParser) -> None:
 def add_processes(command: argparse.ArgumentParser) -> None:
     """Adds what a command that runs on several processes is told of them; see `host.joined`."""
     group = command.add_argument_group(
-        "several processes", "Start the same command once for each process, on one run folder that all see."
+        "several processes",
+        "Start the same command once for each process, on one run folder that all see: a shared path, or gs://.",
     )
     group.add_argument(
         "--coordinator",

@@ -2,7 +2,7 @@
 
 Every process runs the same loop. Learning runs on the devices of all; episodes are played by each process on
 its own devices and then given to all (`rollout.exchange`), so that all build the same batches. Only process 0
-writes files. The run folder must be on a path that all of them see.
+writes files. The run folder must be on a bucket, or on a path that all of them see.
 """
 
 import atexit

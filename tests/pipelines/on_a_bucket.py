@@ -1,26 +1,28 @@
 """A machine's life of a run on a bucket: warm-starts, trains, evaluates, prints the hash of the parameters.
 
-    python -m tests.pipelines.on_a_bucket SETTINGS TASK_SET RUN MACHINE [PLACE COUNT]
+    python -m tests.pipelines.on_a_bucket SETTINGS TASK_SET RUN MACHINE [--of COORDINATOR RANK COUNT]
+        [--die PLACE COUNT]
 
-MACHINE is the folder that this machine keeps its working copies in. With a PLACE, the process kills itself
+MACHINE is the folder that this machine keeps its working copies in. Told to die, the process kills itself
 with SIGKILL as it comes there for the COUNT-th time: "push", when the files that a checkpoint refers to are
 on the bucket; "commit", when all of it is but its manifest; "row", before a row of metrics of RL is written.
 """
 
+import argparse
 import json
 import os
 import pathlib
 import signal
-import sys
 from typing import Any
 
 from codegym_jax import config
 from codegym_jax.data.splits import TEST_CONFIG
 from codegym_jax.data.store import Store
-from codegym_jax.data.working_copy import WorkingCopy, run_path
+from codegym_jax.data.working_copy import WorkingCopy, own_folder, run_path
 from codegym_jax.envs.artefact import default_cache_dir
 from codegym_jax.metrics import MetricsWriter
 from codegym_jax.pipelines.evaluate import run_evaluation
+from codegym_jax.pipelines.processes import ALONE, Processes, joined
 from codegym_jax.pipelines.sft import run_sft
 from codegym_jax.pipelines.train import run_train
 from codegym_jax.pipelines.workbench import Workbench, open_run
@@ -50,12 +52,19 @@ def die_at(place: str, count: int) -> None:
     setattr(owner, name, call)
 
 
-def live(settings: pathlib.Path, task_set: pathlib.Path, run: str, machine: pathlib.Path) -> str:
+def live(
+    settings: pathlib.Path,
+    task_set: pathlib.Path,
+    run: str,
+    machine: pathlib.Path,
+    processes: Processes = ALONE,
+) -> str:
     """The run, from where the bucket stands to its end; the hash of its parameters."""
     experiment = config.from_dict(json.loads(settings.read_text()))
-    bench = Workbench(experiment, run_path(run, machine), default_cache_dir())
+    folder = own_folder(run_path(run, machine), processes.index)
+    bench = Workbench(experiment, folder, default_cache_dir(), processes)
     bench.pull()
-    open_run(experiment, bench.folder)
+    open_run(experiment, folder, processes)
     bench.adopt_task_set(task_set)
     with bench.timed("sft"):
         params = run_sft(bench)
@@ -66,12 +75,20 @@ def live(settings: pathlib.Path, task_set: pathlib.Path, run: str, machine: path
     return params_hash(params)
 
 
-def main(arguments: list[str]) -> None:
-    settings, task_set, run, machine, *fault = arguments
-    if fault:
-        die_at(fault[0], int(fault[1]))
-    print(f"PARAMETERS {live(pathlib.Path(settings), pathlib.Path(task_set), run, pathlib.Path(machine))}")
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    for name, kind in (("settings", pathlib.Path), ("task_set", pathlib.Path), ("run", str)):
+        parser.add_argument(name, type=kind)
+    parser.add_argument("machine", type=pathlib.Path)
+    parser.add_argument("--of", nargs=3, default=["", "-1", "0"])
+    parser.add_argument("--die", nargs=2)
+    told = parser.parse_args()
+    if told.die:
+        die_at(told.die[0], int(told.die[1]))
+    coordinator, rank, count = told.of
+    with joined(coordinator, int(rank), int(count)) as processes:
+        print(f"PARAMETERS {live(told.settings, told.task_set, told.run, told.machine, processes)}")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -1,17 +1,19 @@
 """A run on a bucket is the same run as on a disk, whatever machine it goes on on."""
 
 import dataclasses
+import json
 import os
 import pathlib
 import re
 import signal
+import socket
 import subprocess
 import sys
 
 import jax
 import pytest
 
-from codegym_jax.config import to_json
+from codegym_jax.config import MeshConfig, SamplingMeshConfig, from_dict, to_json
 from codegym_jax.data.store import Store
 from codegym_jax.data.working_copy import run_path
 from codegym_jax.metrics import read_metrics, without_clock
@@ -82,7 +84,7 @@ def test_killed_on_one_machine_after_the_other_it_ends_the_same(
     url, (folder, parameters) = f"{bucket}/killed", local
     machines = ["a", "b", "c", "a", "d"]
     for (place, count), machine in zip(KILLS, machines, strict=True):
-        ended = start(settings, tiny_task_set, url, tmp_path / machine, place, str(count))
+        ended = start(settings, tiny_task_set, url, tmp_path / machine, "--die", place, str(count))
         assert ended.returncode == -signal.SIGKILL, f"{place} {count} was not reached: {ended.stdout}"
     ended = start(settings, tiny_task_set, url, tmp_path / "e")
     assert ended.returncode == 0, ended.stdout
@@ -97,7 +99,9 @@ def test_a_damaged_checkpoint_costs_two_steps_and_nothing_else(
     bucket, settings, tiny_task_set, local, tmp_path
 ):
     url, (folder, parameters) = f"{bucket}/damaged", local
-    assert start(settings, tiny_task_set, url, tmp_path / "a", "row", "5").returncode == -signal.SIGKILL
+    assert (
+        start(settings, tiny_task_set, url, tmp_path / "a", "--die", "row", "5").returncode == -signal.SIGKILL
+    )
     store = Store(f"{url}/checkpoints/train")
     newest = [name for name in store.folders() if f"{name}/manifest.json" in store.names(name)][-1]
     file = max(store.names(newest), key=lambda name: len(store.read(name)))
@@ -127,20 +131,71 @@ def test_of_two_starters_the_first_stops_with_a_word(bucket, settings, tiny_task
     require_same(store, folder)
 
 
-def begin(settings, task_set, url, machine, *fault):
-    cache = {
+@pytest.mark.slow
+def test_processes_need_no_path_that_all_see(bucket, settings, tiny_task_set, tmp_path):
+    """Two processes, each on a machine of its own; killed, and begun again on another; and two that share a
+    folder: the same parameters, the same files."""
+    run = from_dict(json.loads(settings.read_text()))
+    meshes = {
+        "mesh": MeshConfig(data=1, fsdp=2),
+        "sampling_mesh": SamplingMeshConfig(data=-1, fsdp=1, tensor=1),
+    }
+    settings = tmp_path / "settings.json"
+    settings.write_text(to_json(dataclasses.replace(run, **meshes)))
+
+    def both(run, machines, *fault):
+        with socket.create_server(("localhost", 0)) as free:
+            address = f"localhost:{free.getsockname()[1]}"
+        processes = [
+            begin(
+                settings,
+                tiny_task_set,
+                run,
+                tmp_path / machine,
+                "--of",
+                address,
+                rank,
+                "2",
+                *fault,
+                devices=1,
+            )
+            for rank, machine in zip("01", machines, strict=True)
+        ]
+        outputs = [process.communicate()[0] for process in processes]
+        return outputs, [process.returncode for process in processes]
+
+    outputs, codes = both(str(tmp_path / "shared"), ("a", "a"))
+    assert codes == [0, 0], outputs
+    [parameters] = {re.search(r"PARAMETERS (\w+)", output)[1] for output in outputs}
+    url = f"{bucket}/processes"
+    outputs, codes = both(url, ("b", "c"), "--die", "row", "4")
+    assert codes[0] == -signal.SIGKILL and codes[1] > 0, outputs
+    outputs, codes = both(url, ("d", "d"))
+    assert codes == [0, 0], outputs
+    assert {re.search(r"PARAMETERS (\w+)", output)[1] for output in outputs} == {parameters}
+    require_same(Store(url), tmp_path / "shared")
+
+
+def begin(settings, task_set, url, machine, *told, devices=8):
+    """A machine's process; see `on_a_bucket`."""
+    environment = {
         "JAX_COMPILATION_CACHE_DIR": str(jax.config.jax_compilation_cache_dir),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "JAX_NUM_CPU_DEVICES": str(devices),
     }
     program = [sys.executable, "-m", "tests.pipelines.on_a_bucket"]
-    program += [str(settings), str(task_set), url, str(machine), *fault]
+    program += [str(settings), str(task_set), url, str(machine), *told]
     return subprocess.Popen(
-        program, cwd=ROOT, env=os.environ | cache, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        program,
+        cwd=ROOT,
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
 
 
-def start(settings, task_set, url, machine, *fault):
-    process = begin(settings, task_set, url, machine, *fault)
+def start(settings, task_set, url, machine, *told):
+    process = begin(settings, task_set, url, machine, *told)
     output, _ = process.communicate()
     return subprocess.CompletedProcess((), process.returncode, output)
