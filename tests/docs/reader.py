@@ -84,13 +84,17 @@ class Reader:
 
 
 def new_reader(folder: pathlib.Path) -> Reader:
-    """A reader with a fresh checkout in the folder; compiled guests and programs are there already."""
+    """A reader with a fresh clone in the folder; compiled guests and programs are there already."""
     reader = Reader(folder / "checkout", folder / "home")
     for name in _FOLDERS:
         shutil.copytree(ROOT / name, reader.checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in _FILES:
         shutil.copy(ROOT / name, reader.checkout)
         os.utime(reader.checkout / name, (0, 0))  # so that make finds the environment newer, and lets it be
+    (reader.checkout / ".gitignore").write_text(".venv\n")
+    author = ["-c", "user.name=nobody", "-c", "user.email=nobody@localhost"]
+    for words in (["init", "--quiet"], ["add", "."], [*author, "commit", "--quiet", "-m", "all"]):
+        subprocess.run(["git", *words], cwd=reader.checkout, check=True)
     (reader.checkout / ".venv").symlink_to(sys.prefix)
     cache = reader.home / ".cache" / "codegym-jax"
     cache.mkdir(parents=True)
