@@ -19,6 +19,9 @@ _OURS = ("configs/", "launch/", "benchmarks/", "tests/")
 _COMMAND = re.compile(
     r"(\.venv/bin/)?codegym .|make [a-z-]+|\S*launch/\S+\.sh |python -m benchmarks\.|--set ."
 )
+_REMARK = re.compile(r"\s{2,}#.*|\s{2,}[A-Za-z(,].*|^\$ ")
+"""What stands beside a command in a list of them, and a prompt."""
+_REDIRECTION = re.compile(r"\s\d?(>>?|<(?!\w+>))\s*(&\d|[^\s&|;<>]+)")
 _CHOICE = re.compile(r" [a-z]+(\|[a-z]+)+(?=\s|$)")
 """`a|b|c` as documents write it: any of these."""
 _ENDS = {"&&", "||", "|", "&", ";"}
@@ -28,7 +31,8 @@ def shown(page: str) -> list[str]:
     """The commands of a Markdown page: lines of blocks, indented lines, and what stands between backticks."""
     prose, lines = page, []
     for match in _FENCE.finditer(page):
-        if match["info"].split()[:1] == ["bash"]:
+        words = match["info"].split()
+        if words[:1] == ["bash"] and "exit=2" not in words:  # those show a mistake
             lines += logical_lines(match["text"])
     prose = _FENCE.sub("", prose)
     lines += [line.strip() for line in prose.splitlines() if line.startswith("    ")]
@@ -41,7 +45,7 @@ def logical_lines(script: str) -> list[str]:
     """The lines of a shell script, continued ones joined; texts that are fed to commands are left out."""
     lines: list[str] = []
     end = None
-    for line in script.replace("\\\n", " ").splitlines():
+    for line in re.sub(r"[ ]*\\\n\s*", " ", script).splitlines():
         if end is not None:
             end = None if line.strip() == end else end
         elif line.strip() and not line.lstrip().startswith("#"):
@@ -53,18 +57,14 @@ def logical_lines(script: str) -> list[str]:
 
 def simple_commands(line: str) -> list[list[str]]:
     """The words of each command of a line, without its redirections and without what is set for it alone."""
-    lexer = shlex.shlex(
-        re.sub(r"\s{2,}#.*|\s{2,}[A-Za-z(,].*|^\$ ", "", line), posix=True, punctuation_chars="|&;<>"
-    )
+    bare = _REDIRECTION.sub("", _REMARK.sub("", line))
+    lexer = shlex.shlex(bare, posix=True, punctuation_chars="|&;")
     lexer.whitespace_split, lexer.commenters = True, "#"
     commands: list[list[str]] = [[]]
-    words = list(lexer)
-    for index, word in enumerate(words):
+    for word in lexer:
         if word in _ENDS:
             commands.append([])
-        elif not (
-            re.fullmatch(r"\d?[<>]+&?", word) or (index and re.fullmatch(r"[<>]+&?", words[index - 1]))
-        ):
+        else:
             commands[-1].append(word)
     return [strip_settings(command) for command in commands if command]
 
@@ -112,6 +112,7 @@ def wrong_call(arguments: list[str]) -> list[str]:
     if "--" in arguments:
         arguments = arguments[: arguments.index("--")]
     full = [word.removesuffix("...") or "..." for word in arguments if word not in ("--help", "-h")]
+    full = ["1" if re.fullmatch("[A-Z]", word) else word for word in full]  # `--process-id I`
     if not full or "<" in full[0] or full[0].startswith("-"):
         return []
     if full[0] not in commands:
@@ -151,7 +152,9 @@ def _wrong_experiment(options: argparse.Namespace) -> list[str]:
     path = ROOT / config if config else None
     try:
         experiment = load(path) if path and path.is_file() else RunConfig()
-        experiment = apply_presets(experiment, getattr(options, "preset", []))
+        experiment = apply_presets(
+            experiment, [name for name in getattr(options, "preset", []) if name != "NAME"]
+        )
     except UserError as error:
         return [str(error)]
     return _wrong_settings(experiment, getattr(options, "set", []))

@@ -106,7 +106,8 @@ def difference(expected: str, printed: str) -> str:
         if not after:
             at = min(reached)
             found = got[at] if at < len(got) else "(the end)"
-            return f"the page shows\n  {line}\nwhere this was printed\n  {found}"
+            where = "where this was printed" if len(reached) == 1 else "nowhere after this line"
+            return f"the page shows\n  {line}\n{where}\n  {found}"
         reached = after
     if len(got) not in reached:
         return f"the page shows nothing more, but this was printed\n  {got[max(reached)]}"
