@@ -83,6 +83,7 @@ class Arm:
 _DYNAMIC = ("curriculum.dynamic_sampling=true",)
 ARMS = {
     **{name: Arm(preset=name) for name in PRESETS},
+    "grpo-no-kl": Arm(preset="grpo", settings=("algorithm.kl=none", "algorithm.kl_coefficient=0")),
     "easy-first": Arm(settings=("curriculum.order=easy_first", "curriculum.easy_first_steps=16")),
     # Plays up to three times as many episodes a step, and fills all of its updates: fewer steps will do.
     "dynamic-sampling": Arm(settings=_DYNAMIC, share=0.625),
@@ -91,7 +92,7 @@ ARMS = {
     "dynamic-same-episodes": Arm(settings=_DYNAMIC, record="dynamic-sampling", same="drawn_groups"),
     "dynamic-same-updates": Arm(settings=_DYNAMIC, record="dynamic-sampling", same="updates"),
 }
-"""Every preset; then the base with one setting changed. Those with a record come last."""
+"""Every preset; then variants of one. Those with a record come last."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,8 +2,9 @@
 
     python -m benchmarks.algorithms_page results.jsonl --out docs > tables.md
 
-Writes `algorithms.svg` into the folder and prints the tables. Arms are compared in blocks: every arm begins
-with each seed's one warm start, so that what a seed has for all arms drops out of their differences.
+Writes `algorithms.svg` into the folder and prints the tables, of arms that have a run for every seed. Arms
+are compared in blocks: every arm begins with each seed's one warm start, so that what a seed has for all arms
+drops out of their differences. What is left of all runs together says how far two arms must be apart.
 """
 
 import argparse
@@ -37,6 +38,7 @@ ABOUT = {
     "rloo": "the mean of the other attempts as baseline, no deviation ([2402.14740])",
     "reinforce-pp": "normalized over the whole step, no baseline of the task ([2501.03262])",
     "ppo": "a critic and GAE in place of the group ([1707.06347])",
+    "grpo-no-kl": "the preset `grpo` without its KL",
     "easy-first": "tasks of few oracle calls first, all of them from step 16 on",
     "dynamic-same-episodes": "dynamic sampling, stopped where it has played as many episodes",
     "dynamic-same-updates": "dynamic sampling, stopped where it has made as many updates",
@@ -57,15 +59,31 @@ text{fill:#5c5850}.name{fill:#1d1c1a;font-weight:600;font-size:13px}.end{fill:#1
 """
 
 
-class Comparison(NamedTuple):
-    """Arms held against a base, over the seeds."""
+class Spread(NamedTuple):
+    """How much runs differ beyond what their arm and their seed have for all."""
 
-    mean: dict[str, float]
-    """Arm -> its mean difference to the base."""
-    reach: float
-    """Half of the 95% interval of any one of the differences."""
-    reach_of_all: float
-    """Beyond which a difference between any two of the arms is told apart, all pairs together (Tukey)."""
+    deviation: float
+    freedom: int
+    seeds: int
+
+    @property
+    def reach(self) -> float:
+        """Half of the 95% interval of the difference of two arms, each the mean of its seeds."""
+        return float(stats.t.ppf(0.975, self.freedom)) * self.deviation * math.sqrt(2 / self.seeds)
+
+    def reach_of_all(self, arms: int) -> float:
+        """Beyond which a difference between any two of so many arms is told apart, all pairs together."""
+        quantile = float(stats.studentized_range.ppf(0.95, arms, self.freedom))
+        return quantile * self.deviation / math.sqrt(self.seeds)
+
+
+_TABLES = (
+    tuple(PRESETS),
+    (BASE, "dynamic-same-episodes", "dynamic-same-updates", "easy-first"),
+    (FEW_TASKS, f"{FEW_TASKS}-prefer"),
+    ("grpo", "grpo-no-kl", BASE),
+)
+"""Arms that are held against the first of them."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -75,15 +93,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="the folder of the picture")
     options = parser.parse_args(arguments)
     arms = read(options.results.read_text().splitlines())
+    arms = {name: runs for name, runs in arms.items() if len(runs) == len(arms[BASE])}
+    found = spread({name: _successes(arms[name]) for name in ABOUT if name in arms})
     presets = [name for name in PRESETS if name in arms]
     write_atomically(options.out / "algorithms.svg", picture({name: arms[name] for name in presets}))
-    variants = [name for name in ARMS if name in arms and name in ABOUT and name not in PRESETS]
-    alike = [name for name in variants if not name.startswith(FEW_TASKS)]
-    few = [name for name in variants if name.startswith(FEW_TASKS)]
-    for names in (presets, [BASE, *alike], few):
-        if len(names) > 1:
-            print(success_table(arms, names))
-    print(effort_table(arms, [*presets, *variants]))
+    for names in _TABLES:
+        measured = [name for name in names if name in arms]
+        if len(measured) > 1:
+            print(success_table(arms, measured, found))
+    print(effort_table(arms, [name for name in ABOUT if name in arms]))
     return 0
 
 
@@ -96,20 +114,17 @@ def read(lines: Iterable[str]) -> dict[str, dict[int, dict[str, Any]]]:
     return {name: dict(sorted(runs.items())) for name, runs in arms.items()}
 
 
-def compare(values: Mapping[str, Sequence[float]], base: str) -> Comparison:
-    """Mean differences to the base in a two-way layout without replication (randomized blocks).
+def spread(values: Mapping[str, Sequence[float]]) -> Spread:
+    """The residual deviation of a two-way layout without replication (randomized blocks).
 
-        y[arm, seed] = arm + seed + e        s^2 = sum e^2 / f,   f = (A - 1) (S - 1)
-        reach        = t(0.975; f) s sqrt(2 / S)
-        reach_of_all = q(0.95; A, f) s / sqrt(S)
+        y[arm, seed] = arm + seed + e        deviation^2 = sum e^2 / f,   f = (A - 1) (S - 1)
 
     Args:
       values: arm -> a value for each seed, in one order of seeds; at least two arms and two seeds.
-      base: one of the arms.
 
-    Source: Fisher 1935, The Design of Experiments, chapter 4; Tukey 1949, https://doi.org/10.2307/3001913.
+    Source: Fisher 1935, The Design of Experiments, chapter 4. The reach of all pairs is that of Tukey 1949,
+    https://doi.org/10.2307/3001913.
     """
-    A, S = len(values), len(values[base])
     of_seed = [statistics.fmean(column) for column in zip(*values.values(), strict=True)]
     overall = statistics.fmean(of_seed)
     squares = sum(
@@ -117,27 +132,22 @@ def compare(values: Mapping[str, Sequence[float]], base: str) -> Comparison:
         for of_arm in values.values()
         for value, level in zip(of_arm, of_seed, strict=True)
     )
-    freedom = (A - 1) * (S - 1)
-    s = math.sqrt(squares / freedom)
-    return Comparison(
-        {name: statistics.fmean(of_arm) - statistics.fmean(values[base]) for name, of_arm in values.items()},
-        float(stats.t.ppf(0.975, freedom)) * s * math.sqrt(2 / S),
-        float(stats.studentized_range.ppf(0.95, A, freedom)) * s / math.sqrt(S),
-    )
+    freedom = (len(values) - 1) * (len(of_seed) - 1)
+    return Spread(math.sqrt(squares / freedom), freedom, len(of_seed))
 
 
-def success_table(arms: Mapping[str, Runs], names: Sequence[str]) -> str:
+def success_table(arms: Mapping[str, Runs], names: Sequence[str], found: Spread) -> str:
     """Success on `test_config` by arm; the first arm is the one that the others are held against."""
-    seeds = list(arms[names[0]])
-    found = compare({name: _successes(arms[name]) for name in names}, names[0])
+    base = statistics.fmean(_successes(arms[names[0]]))
     lines = [_row("warm start", "", arms[WARM], "")]
     for name in names:
-        points = "" if name == names[0] else f"{100 * found.mean[name]:+.1f} ± {100 * found.reach:.1f}"
+        more = 100 * (statistics.fmean(_successes(arms[name])) - base)
+        points = "" if name == names[0] else f"{more:+.1f} ± {100 * found.reach:.1f}"
         lines.append(_row(f"`{name}`", ABOUT[name], arms[name], points))
-    head = ["", "what differs", "sampled [95%]", f"by seed ({', '.join(map(str, seeds))})"]
+    head = ["", "what differs", "sampled [95%]", f"by seed ({', '.join(map(str, arms[names[0]]))})"]
     head += ["greedy [95%]", f"points over `{names[0]}`"]
-    told = f"All pairs together (Tukey) are told apart from {100 * found.reach_of_all:.1f} points on.\n"
-    return "\n".join([*_table(head, lines), "", told])
+    told = f"All pairs of these together: {100 * found.reach_of_all(len(names)):.1f} points."
+    return "\n".join([*_table(head, lines), "", told, ""])
 
 
 def effort_table(arms: Mapping[str, Runs], names: Sequence[str]) -> str:

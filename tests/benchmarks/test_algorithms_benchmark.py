@@ -127,18 +127,16 @@ def test_a_failed_run_is_told_and_left_out(tmp_path, capsys):
     assert algorithms_page.read(lines) == {}
 
 
-def test_differences_are_those_of_a_two_way_layout():
-    """Means .15 and .45, of seeds .2 and .4, of all .3; every residual is .05 in size, so s^2 = .01 with one
-    degree of freedom; t(.975; 1) = 12.706, and sqrt(2 / 2) = 1."""
+def test_runs_spread_as_in_a_two_way_layout():
+    """Means .15 and .45, of seeds .2 and .4, of all .3; every residual is .05 in size, so the deviation is .1
+    with one degree of freedom; t(.975; 1) = 12.706, and sqrt(2 / 2) = 1."""
     values = {"a": [0.1, 0.2], "b": [0.3, 0.6]}
-    found = algorithms_page.compare(values, "a")
-    assert found.mean == pytest.approx({"a": 0.0, "b": 0.3})
+    found = algorithms_page.spread(values)
+    assert found.deviation == pytest.approx(0.1) and found.freedom == 1
     assert found.reach == pytest.approx(1.2706, abs=1e-4)
-    assert found.reach_of_all == pytest.approx(found.reach, rel=1e-3), "with one pair both are the t test"
+    assert found.reach_of_all(2) == pytest.approx(found.reach, rel=1e-3), "of one pair both are the t test"
     raised = {name: [one[0] + 0.3, one[1] - 0.1] for name, one in values.items()}
-    assert algorithms_page.compare(raised, "a").reach == pytest.approx(found.reach), (
-        "a seed's level drops out"
-    )
+    assert algorithms_page.spread(raised) == pytest.approx(found), "a seed's level drops out"
 
 
 def test_the_page_pools_seeds_and_draws_every_preset(tmp_path, capsys):
