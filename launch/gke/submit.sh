@@ -42,8 +42,8 @@ examples:
   export PROJECT=mine ZONE=us-east5 CLUSTER=tpus IMAGE=us-docker.pkg.dev/mine/codegym/tpu:1
   export BASE_OUTPUT_DIRECTORY=gs://my-bucket/codegym RUN_NAME=qwen-1
   ACCELERATOR_TYPE=v5p-64 launch/gke/submit.sh single configs/qwen2_5_7b_v5p.py
-  ACCELERATOR_TYPE=v6e-64 NUM_SLICES=2 launch/gke/submit.sh --spot multi configs/qwen2_5_7b_v6e.py --set seed=1
-  ACCELERATOR_TYPE=h100-16 launch/gke/submit.sh --dry-run gpu configs/qwen2_5_1_5b_h100.py
+  ACCELERATOR_TYPE=v6e-64 NUM_SLICES=2 launch/gke/submit.sh --spot multi configs/qwen2_5_7b_v6e.py --set mesh.data=2 train.rows_per_batch=32
+  ACCELERATOR_TYPE=h100-16 launch/gke/submit.sh --dry-run gpu configs/qwen2_5_7b_8xh100.py --set mesh.data=2 train.rows_per_batch=16
   launch/gke/submit.sh logs
 TEXT
 }
