@@ -8,6 +8,7 @@ whole would cost as much as writing them: a bucket keeps a checksum of every obj
 
 import contextlib
 import hashlib
+import logging
 import os
 import pathlib
 import shutil
@@ -155,6 +156,7 @@ def _google_storage() -> Any:
         raise StoreError(
             f"a folder at {REMOTE}... needs the package gcsfs: pip install 'codegym-jax[gcs]'"
         ) from error
+    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # what it gives up on is raised, and told once
     return gcsfs.GCSFileSystem(use_listings_cache=False)
 
 

@@ -46,18 +46,18 @@ from codegym_jax.rollout.episode_log import digest
 from codegym_jax.trainer.checkpoint import Checkpointer
 from tests.pipelines import dice
 from tests.pipelines.lives import ROOT, Server, log_path
-from tests.pipelines.mortal import BEFORE, CHANGE, PLACES, Fault
-from tests.pipelines.preempted import ORDER, SYNTH, CommandLife, Outcome
+from tests.pipelines.mortal import AFTER, BEFORE, CHANGE, PLACES, Fault
+from tests.pipelines.preempted import ORDER, REVERIFY, SYNTH, CommandLife, Outcome
 from tests.pipelines.test_episode_source import STEPS, make_source
 from tests.pipelines.test_fault_injection import files_of, rows_of
 from tests.pipelines.test_links import COUNT, Star
 
 SHELF = ROOT / "tests" / "fixtures" / "shelf"
-SEED, MOMENTS = 7, 10
+SEED = 7
 MADE_ONCE = ((SYNTH, "item"), ("sft", "row"), ("train", "row"))
 """Stage and place of what is done once, however often the run stops: those stages keep it."""
 
-TRAIN = TrainConfig(steps=6, episodes_per_update=4, rows_per_batch=4, checkpoint_every=4)
+TRAIN = TrainConfig(steps=8, episodes_per_update=4, rows_per_batch=4, checkpoint_every=4)
 VARIANTS = {
     "in_turn": {"train": TRAIN, "curriculum": CurriculumConfig(prefer_learnable=0.5)},
     "ahead": {
@@ -71,11 +71,11 @@ KINDS = (
     ("before", "decode"),
     ("train", "decode"),
     ("train", "update"),
-    ("train", CHANGE),
-    ("train", "row"),
     ("train", "tool"),
+    ("train", "row"),
+    ("train", CHANGE),
     ("after", "decode"),
-    ("reverify", "advance"),
+    (REVERIFY, "advance"),
 )
 """Stage and place of the ten moments: synthesis, supervised learning, evaluations, playing, updates,
 checkpoints, and what lies between."""
@@ -219,19 +219,19 @@ def test_a_run_that_is_stopped_at_two_moments_ends_the_same(tiny_commands):
 
 
 @pytest.mark.slow
-def test_a_run_that_is_stopped_at_ten_random_moments_ends_the_same(commands, capsys):
-    """Five of each variant, early enough to come by in what is left of the run after the ones before."""
-    rng = random.Random(SEED)
-    for index, variant in enumerate(VARIANTS):
-        faults = []
-        for stage, place in KINDS[index :: len(VARIANTS)]:
-            moments = PLACES[place].moments[:: 2 if place == "row" else 1] if place in PLACES else (BEFORE,)
-            call = rng.randint(1, max(1, commands.calls(variant, stage, place) // 4))
-            faults.append(Fault(stage, place, rng.choice(moments), call))
-        faults.sort(key=lambda fault: ORDER.index(fault.stage))
-        commands.stop(f"{variant}_stopped", variant, faults)
-        with capsys.disabled():
-            print(f"\n{variant}: identical after {[dataclasses.astuple(fault) for fault in faults]}", end="")
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_run_that_is_stopped_at_five_random_moments_ends_the_same(commands, variant, capsys):
+    """Ten of both variants, early enough to come by in what is left of the run after the ones before."""
+    rng = random.Random(f"{SEED} {variant}")
+    faults = []
+    for stage, place in KINDS[list(VARIANTS).index(variant) :: len(VARIANTS)]:
+        moments = [each for each in (BEFORE, AFTER) if place in PLACES and each in PLACES[place].moments]
+        call = rng.randint(1, max(1, commands.calls(variant, stage, place) // 8))
+        faults.append(Fault(stage, place, rng.choice(moments or [BEFORE]), call))
+    faults.sort(key=lambda fault: ORDER.index(fault.stage))
+    commands.stop(f"{variant}_stopped", variant, faults)
+    with capsys.disabled():
+        print(f"\n{variant}: identical after {[dataclasses.astuple(fault) for fault in faults]}", end="")
 
 
 class Pair:
