@@ -28,8 +28,9 @@ def _browser_path() -> str:
     return found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
+    """A browser; no longer than a module, as Playwright keeps an event loop running in the thread of the tests."""
     path = _browser_path()
     with sync_playwright() as playwright:
         yield playwright.chromium.launch(executable_path=path)
