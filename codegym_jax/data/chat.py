@@ -176,14 +176,21 @@ class Renderer:
         _, call = self._parse(ids, spec)
         return call.text if isinstance(call, Fault) else ""
 
-    def _parse(self, ids: Sequence[int], spec: EnvSpec) -> tuple[str, Call | Fault]:
-        """A message as text, without the token that stopped it, and as a call."""
+    def message_text(self, ids: Sequence[int]) -> tuple[str, bool]:
+        """A message as text, without the token that stopped it; and whether it is text alone, as calls are.
+
+        With a special token inside, or an id that the tokenizer lacks, it is not.
+        """
         ids = list(ids)
         if ids and ids[-1] in self._end_ids:
             ids.pop()
-        text = self.tokenizer.decode(ids)
         known = max(ids, default=0) < self.vocabulary_size
-        if known and self.tokenizer.special_id_set.isdisjoint(ids):
+        return self.tokenizer.decode(ids), known and self.tokenizer.special_id_set.isdisjoint(ids)
+
+    def _parse(self, ids: Sequence[int], spec: EnvSpec) -> tuple[str, Call | Fault]:
+        """A message as text, without the token that stopped it, and as a call."""
+        text, alone = self.message_text(ids)
+        if alone:
             return text, self._style.parse(text, spec)
         return text, Fault("Error: a call is written in text alone, with no special token inside it")
 

@@ -15,8 +15,8 @@ from codegym_jax.data.json_schema import tool_schema
 from codegym_jax.data.style import Call, Content, Fault, Piece, Special, parse_between, to_call, words_before
 from codegym_jax.records import EnvSpec
 
-_OPEN, _CLOSE = "<tool_call>", "</tool_call>"
-_FORM = Fault(f'Error: a call is {_OPEN}{{"name": ..., "arguments": {{...}}}}{_CLOSE}, with no other key')
+OPEN, CLOSE = "<tool_call>", "</tool_call>"
+_FORM = Fault(f'Error: a call is {OPEN}{{"name": ..., "arguments": {{...}}}}{CLOSE}, with no other key')
 
 _WITH_TEMPLATE = (
     "You solve a task by calling functions. Make one call in each message and wait for its result."
@@ -61,8 +61,10 @@ class Hermes:
 
         Args:
           said: what comes before it. Without a system message in front it gets the one of environments.
-          schemas: of the tools.
+          schemas: of the tools. Without any, the chat has no word of tools.
         """
+        if not schemas:
+            return self._frame.open(said)
         return self._frame.open(*self._with_tools(said, schemas))
 
     def _with_tools(
@@ -83,7 +85,7 @@ class Hermes:
     def message(self, call: Call, spec: EnvSpec) -> str:
         del spec  # arguments go by name
         text = strict_json.dumps({"name": call.name, "arguments": call.parameters}, spaces=True)
-        return f"{_OPEN}\n{text}\n{_CLOSE}"
+        return f"{OPEN}\n{text}\n{CLOSE}"
 
     def result(self, observations: Sequence[str]) -> tuple[Piece, ...]:
         return self.follow([Message("tool", (Content(one),)) for one in observations])
@@ -101,11 +103,11 @@ class Hermes:
     def parse(self, message: str, spec: EnvSpec) -> Call | Fault:
         """Words before the call are allowed (a model may think aloud); a second call is not."""
         del spec
-        value = parse_between(message, _OPEN, _CLOSE)
+        value = parse_between(message, OPEN, CLOSE)
         return value if isinstance(value, Fault) else to_call(value, "arguments") or _FORM
 
     def words_before_call(self, message: str) -> str:
-        return words_before(message, _OPEN, _CLOSE)
+        return words_before(message, OPEN, CLOSE)
 
 
 def _results(messages: Sequence[Message]) -> Message:

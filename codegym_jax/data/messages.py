@@ -132,14 +132,14 @@ def from_row(row: Any) -> Chat:
             behind.clear()
 
     for number, message in enumerate(row["messages"]):
-        role, text = _role_and_text(message, f"messages[{number}]")
+        role, text = role_and_text(message, f"messages[{number}]")
         if role != ASSISTANT:
             (behind if replies else opening).append(Said(role=role, text=text))
             continue
         if replies and not behind:
             raise MessagesError(f"messages[{number}]: two messages of the assistant in a row")
         settle()
-        replies.append(Reply(words=text, call=_call(message, f"messages[{number}]")))
+        replies.append(Reply(words=text, call=_only_call(message, f"messages[{number}]")))
     if not replies:
         raise MessagesError("no message is the assistant's, so there is nothing to learn")
     return Chat(
@@ -251,13 +251,23 @@ def _reply_messages(reply: Reply, call_id: str) -> list[dict[str, Any]]:
     ]
 
 
-def _role_and_text(message: Any, where: str) -> tuple[str, str]:
+def role_and_text(message: Any, where: str) -> tuple[str, str]:
+    """Role and text of a message; no content is no text.
+
+    Args:
+      message: as others write it.
+      where: names it in an error.
+
+    Raises:
+      MessagesError: when it has no such role, or its content is no text, whole or in parts.
+    """
     if not isinstance(message, Mapping) or message.get("role") not in _ROLES:
         raise MessagesError(f"{where}: the key role must be one of {', '.join(_ROLES)}")
     content = message.get("content")
     if isinstance(content, Sequence) and not isinstance(content, str):  # text in parts
         parts = [part.get("text") if isinstance(part, Mapping) else None for part in content]
-        content = "".join(part for part in parts if isinstance(part, str)) if all(parts) else parts
+        texts = [part for part in parts if isinstance(part, str)]
+        content = "".join(texts) if len(texts) == len(parts) else parts
     if content is None:
         content = ""
     if not isinstance(content, str):
@@ -265,13 +275,29 @@ def _role_and_text(message: Any, where: str) -> tuple[str, str]:
     return message["role"], content
 
 
-def _call(message: Mapping[str, Any], where: str) -> Call | None:
+def calls_of(message: Mapping[str, Any], where: str) -> tuple[Call, ...]:
+    """The calls of a message, in order; `where` names it in an error.
+
+    Raises:
+      MessagesError: when one of them has no name, or no arguments that are an object or the JSON text of one.
+    """
     calls = message.get("tool_calls")
-    if calls is None or not len(calls):
-        return None
+    if calls is None:
+        return ()
+    if not isinstance(calls, Sequence) or isinstance(calls, str):
+        raise MessagesError(f"{where}: the key tool_calls must hold a list")
+    return tuple(_read_call(call, where) for call in calls)
+
+
+def _only_call(message: Mapping[str, Any], where: str) -> Call | None:
+    calls = calls_of(message, where)
     if len(calls) > 1:
         raise MessagesError(f"{where}: {len(calls)} calls at once; a policy here makes one call a message")
-    function = calls[0].get("function") if isinstance(calls[0], Mapping) else None
+    return calls[0] if calls else None
+
+
+def _read_call(value: Any, where: str) -> Call:
+    function = value.get("function") if isinstance(value, Mapping) else None
     if not isinstance(function, Mapping):
         raise MessagesError(f"{where}: a call must have the key function, with an object")
     arguments = function.get("arguments")
