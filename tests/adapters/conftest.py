@@ -1,5 +1,6 @@
 """A small task set, which every adapter is tested on."""
 
+import dataclasses
 import json
 import pathlib
 
@@ -13,7 +14,10 @@ from codegym_jax.envs.sandbox import Sandbox
 from codegym_jax.records import Task
 
 PUBLISHED = pathlib.Path(__file__).parents[1] / "fixtures" / "published"
-ENV_IDS = ("Own_01_I__LargestGapEnv", "Own_08_I__LetterCensusEnv")
+STATEMENTS = {
+    "Own_01_I__LargestGapEnv": "Which gap between neighbors is the largest?",
+    "Own_08_I__LetterCensusEnv": "How often does each letter occur? – Zähle sie.",
+}
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +28,10 @@ def sandbox():
 @pytest.fixture(scope="session")
 def specs():
     """Environment id -> environment."""
-    return {env_id: load_environment(PUBLISHED / f"{env_id}.py") for env_id in ENV_IDS}
+    return {
+        env_id: dataclasses.replace(load_environment(PUBLISHED / f"{env_id}.py"), statement=statement)
+        for env_id, statement in STATEMENTS.items()
+    }
 
 
 @pytest.fixture(scope="session")
