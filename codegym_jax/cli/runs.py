@@ -1,4 +1,4 @@
-"""Commands about a whole run: run makes one, reverify and report look at one that is there."""
+"""Commands about a whole run: run makes one, reverify, replay and report look at one that is there."""
 
 import argparse
 from typing import Any
@@ -12,7 +12,7 @@ from codegym_jax.cli.experiment_file import (
     run_config,
     run_folder,
 )
-from codegym_jax.cli.host import cache_dir, joined, trackers
+from codegym_jax.cli.host import cache_dir, joined, trackers, with_jax
 
 _MAX_SHOWN = 10
 """Differences that are printed; all are counted."""
@@ -34,6 +34,14 @@ def add_looks(commands: Any) -> None:
     reverify = commands.add_parser("reverify", help=summary, description=summary)
     reverify.add_argument("run", type=run_folder, help="a run folder, or gs://BUCKET/FOLDER")
     reverify.set_defaults(call=_reverify)
+    summary = "Make the update again whose gradient was not finite, and say what in it is not."
+    replay = commands.add_parser(
+        "replay",
+        help=summary,
+        description=f"{summary} With JAX_DEBUG_NANS=1 in the environment JAX stops at the operation itself.",
+    )
+    replay.add_argument("run", type=run_folder, help="a run folder, or gs://BUCKET/FOLDER")
+    replay.set_defaults(call=_replay)
     report = commands.add_parser("report", help="Write RUN/report.html again.")
     report.add_argument("run", type=run_folder, help="a run folder, or gs://BUCKET/FOLDER")
     report.set_defaults(call=_report)
@@ -60,6 +68,17 @@ def _reverify(options: argparse.Namespace) -> int:
     print(f"{report.calls} calls and {report.tokens} tokens")
     print(report.summary())
     return 0 if report.identical else 1
+
+
+def _replay(options: argparse.Namespace) -> int:
+    config = run_config(options.run)
+    with_jax()
+    from codegym_jax.pipelines.replay import run_replay
+    from codegym_jax.pipelines.workbench import Workbench
+
+    replay = run_replay(Workbench(config, options.run, cache_dir()))
+    print("\n".join(replay.lines))
+    return 0 if replay.finite else 1
 
 
 def _report(options: argparse.Namespace) -> int:

@@ -5,7 +5,16 @@ overrides one field, parsed against its type; the resolved config is written as 
 Only `cli`, `pipelines` and builders see a config; leaves take plain arguments.
 """
 
-from codegym_jax.config.errors import ConfigError, ExitCode, UserError, at_least, require
+from codegym_jax.config.errors import (
+    CannotGoOn,
+    ConfigError,
+    ExitCode,
+    Outage,
+    UserError,
+    at_least,
+    exit_code_of,
+    require,
+)
 from codegym_jax.config.learning import (
     AlgorithmConfig,
     CurriculumConfig,
@@ -36,6 +45,7 @@ __all__ = [
     "PRESETS",
     "PROBLEM_FILES",
     "AlgorithmConfig",
+    "CannotGoOn",
     "ConfigError",
     "CurriculumConfig",
     "DataConfig",
@@ -43,6 +53,7 @@ __all__ = [
     "ExitCode",
     "LoraConfig",
     "MeshConfig",
+    "Outage",
     "PolicyConfig",
     "RolloutConfig",
     "RunConfig",
@@ -56,6 +67,7 @@ __all__ = [
     "apply_presets",
     "at_least",
     "digest",
+    "exit_code_of",
     "from_dict",
     "load",
     "require",

@@ -13,9 +13,23 @@ class ExitCode(enum.IntEnum):
     USER = 2
     """A user's mistake, told in one line."""
     RESUMABLE = 42
-    """The machine is taken away, or another process of the run was lost: the same command goes on."""
+    """The machine is taken away, or an `Outage`: the same command goes on."""
     INTERRUPTED = 130
     """By a person; the same command goes on."""
+
+
+class CannotGoOn(RuntimeError):
+    """What ends a run for good, though nobody made a mistake that could be named before it began.
+
+    The message is for people; the command line prints it and exits with 1.
+    """
+
+
+class Outage(RuntimeError):
+    """What fails now and may be well later: a bucket that does not answer, a process on another machine.
+
+    The message is one line for people; the command line prints it and exits with 42.
+    """
 
 
 class UserError(ValueError):
@@ -24,6 +38,17 @@ class UserError(ValueError):
 
 class ConfigError(UserError):
     """A setting the user got wrong: the message names it, its value, and what would be right."""
+
+
+def exit_code_of(error: BaseException) -> ExitCode:
+    """What a command exits with that an error ended."""
+    codes = {
+        UserError: ExitCode.USER,
+        OSError: ExitCode.USER,
+        Outage: ExitCode.RESUMABLE,
+        KeyboardInterrupt: ExitCode.INTERRUPTED,
+    }
+    return next((code for kind, code in codes.items() if isinstance(error, kind)), ExitCode.WRONG)
 
 
 def require(condition: bool, name: str, value: object, expected: str) -> None:

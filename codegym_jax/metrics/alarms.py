@@ -105,11 +105,8 @@ def _failing_calls(rows: Rows) -> str:
 
 def _not_finite(rows: Rows) -> str:
     last = rows[-1]
-    lost = [name for name in ("loss", "grad_norm", "entropy") if name in last and last[name] is None]
-    if lost:
-        return f"{' and '.join(lost)} {'is' if len(lost) == 1 else 'are'} not finite"
-    share = last.get("nonfinite") or 0.0
-    return f"{share:.0%} of the step's updates had a gradient that is not finite" if share else ""
+    lost = [name for name in ("loss", "entropy") if name in last and last[name] is None]
+    return f"{' and '.join(lost)} {'is' if len(lost) == 1 else 'are'} not finite" if lost else ""
 
 
 def _no_reward(rows: Rows) -> str:
@@ -157,9 +154,9 @@ def _finite(values: Iterable[float]) -> list[float]:
 
 RULES: dict[str, Rule] = {
     "not_finite": Rule(
-        when="a loss, a gradient or an entropy is NaN or infinite",
-        advice="Such an update is not made. Look for extreme ratios; try a lower train.learning_rate, a"
-        " smaller train.max_grad_norm, or float32 in policy.compute_dtype.",
+        when="a loss or an entropy is NaN or infinite (a gradient that is ends the run)",
+        advice="Look for extreme ratios; try a lower train.learning_rate, a smaller train.max_grad_norm, or"
+        " float32 in policy.compute_dtype.",
         check=_not_finite,
     ),
     "no_reward": Rule(

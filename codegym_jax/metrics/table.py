@@ -98,9 +98,6 @@ METRICS: dict[str, Metric] = {
     ),
     "grad_norm": Metric("1", "global gradient norm before clipping", "learning"),
     "update_norm": Metric("1", "global norm of what the updates changed in the parameters", "learning"),
-    "nonfinite": Metric(
-        "1", "share of updates that were not made, since a gradient was not finite", "learning"
-    ),
     "learning_rate": Metric("1", "of the last update", "learning"),
     "sampled_tokens_per_second": Metric(
         "tokens/s", "tokens of the policy while episodes are played", "clock"

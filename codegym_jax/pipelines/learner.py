@@ -21,7 +21,7 @@ from codegym_jax.records import Episode, Update
 from codegym_jax.rollout.packing import Lesson, Mean, pack, pack_in_order, unpack
 from codegym_jax.trainer.optimizer import make_optimizer
 from codegym_jax.trainer.state import on_host
-from codegym_jax.trainer.update import make_policy_update, make_scorer
+from codegym_jax.trainer.update import Findings, make_policy_update, make_scorer, require_made
 
 
 class Learned(NamedTuple):
@@ -117,6 +117,9 @@ class Learner:
           step: counted from 1; with the run's seed it fixes how episodes are dealt into updates.
           episodes: of whole groups, a group's attempts beside each other.
           judged: of each, as `judge` gave it.
+
+        Raises:
+          NotFinite: when a gradient is not finite; later updates of the step are not made either.
         """
         rollout, train = self._bench.config.rollout, self._bench.config.train
         lessons = make_lessons(
@@ -136,10 +139,13 @@ class Learner:
             fixed_tokens=rollout.max_tokens,
             rng=np.random.default_rng(stable_hash(self._bench.config.seed, "collate", step)),
         )
-        metrics = []
+        metrics: list[dict[str, Any]] = []
         for update in updates:
-            self.state, of_update = self._update(self.state, self._frozen, self._place(update))
+            placed = self._place(update)
+            require_made(metrics, updates)  # so that the state is still the one that an update failed on
+            self.state, of_update = self._update(self.state, self._frozen, placed)
             metrics.append(of_update)
+        require_made(metrics, updates)
         lengths = [len(lesson.token_ids) for lesson in lessons]
         positions = sum(update.positions for update in updates)
         earned_PG, valid_PG = earned_rewards(
@@ -152,6 +158,17 @@ class Learner:
             "padding_share": 1.0 - sum(lengths) / positions if updates else 0.0,
         }
         return Learned(metrics, lengths, shares)
+
+    def examine(self, update: Update) -> tuple[list[Findings], Any]:
+        """What is wrong with an update that `learn` refused, where the state is the one that it failed on.
+
+        Returns:
+          What its batches' gradients are like, and what the learner says of all tokens: `Scores`, on the
+          host, leaves "N B T".
+        """
+        placed = self._place(update)
+        scores = jax.tree.map(on_host, self._score(self.state.params, self._frozen, placed))
+        return self._update.examine(self.state, self._frozen, placed), scores
 
     def _place(self, update: Update) -> Update:
         return update._replace(batches=self._bench.place(update.batches))

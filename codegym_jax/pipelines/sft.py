@@ -14,13 +14,16 @@ from codegym_jax.data.chat import Demonstration
 from codegym_jax.data.pipeline import demonstration_iterator
 from codegym_jax.pipelines.console import bar, say
 from codegym_jax.pipelines.demonstrations import demonstrations
+from codegym_jax.pipelines.nonfinite import kept_for_replay
 from codegym_jax.pipelines.profiling import profiled
 from codegym_jax.pipelines.saves import Saves
 from codegym_jax.pipelines.trainable import Trainable
 from codegym_jax.pipelines.workbench import Workbench
+from codegym_jax.records import Update
 from codegym_jax.rollout.packing import Lesson, pack_in_order
 from codegym_jax.trainer.optimizer import learning_rate_schedule, make_optimizer
-from codegym_jax.trainer.update import make_sft_update
+from codegym_jax.trainer.state import on_host
+from codegym_jax.trainer.update import Findings, make_scorer, make_sft_update, require_made
 
 STAGE, CONTROL = "sft", "control"
 _CHECKPOINT_EVERY = 100
@@ -43,28 +46,25 @@ def run_sft(
 
     Raises:
       Stopped: when the run is to stop; the last update is saved.
+      CannotGoOn: when a gradient is not finite (`pipelines.nonfinite`).
     """
     config, train = bench.config.sft, bench.config.train
     steps = config.steps if steps is None else steps
     learning_rate = learning_rate_schedule(config.learning_rate, **_schedule(config, steps))
-    optimizer = supervising_optimizer(config, steps)
-    trainable = Trainable(model=bench.model, lora=bench.config.lora, critic=False)
-    split = trainable.split(bench.init_params() if start is None else start, bench.mesh, bench.config.seed)
-    update = make_sft_update(trainable.score_fn(chunk_tokens=train.chunk_tokens), optimizer)
-    state: Any = bench.init_state(split.params, optimizer)
+    pupil = Pupil(bench, bench.init_params() if start is None else start, steps)
     rows = demonstrations(bench)
     row_tokens = max(train.row_tokens or bench.config.rollout.max_tokens, max(map(_length, rows)))
     stream = demonstration_iterator(rows, seed=bench.config.seed, rows=config.rows)
     checkpoints = bench.checkpoints(stage)
-    restored = checkpoints.restore(state)
+    restored = checkpoints.restore(pupil.state)
     cursor = None
     if restored is not None:
-        state, extra = restored
+        pupil.state, extra = restored
         stream.set_state(extra["stream"])
         cursor = extra["metrics_cursor"]
-    first = int(state.step)
+    first = int(pupil.state.step)
     if first >= steps:
-        return trainable.policy(state.params, split.frozen)
+        return pupil.policy()
 
     say(f"{stage}: {len(rows)} demonstrations, updates {first + 1} to {steps}")
     with (
@@ -76,7 +76,7 @@ def run_sft(
     ):
 
         def snapshot(_: int) -> tuple[Any, dict[str, Any]]:
-            return state, {
+            return pupil.state, {
                 "stream": stream.get_state(),
                 "metrics_cursor": metrics.cursor,
                 **bench.fingerprint,
@@ -92,11 +92,12 @@ def run_sft(
             drawn = next(stream)
             lessons = [_lesson(row) for row in drawn]
             batch, _ = pack_in_order(lessons, rows_per_batch=train.rows_per_batch, row_tokens=row_tokens)
-            placed = batch._replace(batches=bench.place(batch.batches))
-            with jax.profiler.TraceAnnotation("update"):
-                state, measured = update(state, split.frozen, placed)
-                on_host = jax.device_get(measured)
-            values = on_host | {
+            with (
+                jax.profiler.TraceAnnotation("update"),
+                kept_for_replay(bench, stage, step, saves, lambda: pupil.state),
+            ):
+                measured = jax.device_get(pupil.learn(batch))
+            values = measured | {
                 "tokens": batch.token_count,
                 "padding_share": 1.0 - sum(map(_length, drawn)) / batch.positions,
                 "tokens_per_second": sum(map(_length, drawn)) / (monotonic() - start_s),
@@ -113,7 +114,50 @@ def run_sft(
                 with jax.profiler.TraceAnnotation("checkpoint"):
                     saves.save(step)
         saves.finish()
-    return trainable.policy(state.params, split.frozen)
+    return pupil.policy()
+
+
+class Pupil:
+    """What learns from demonstrations: parameters, and the program that updates them.
+
+    Args:
+      bench: the run.
+      start: the model's parameters to begin with; donated to the first update, unless adapters learn.
+      steps: of the schedule.
+    """
+
+    def __init__(self, bench: Workbench, start: Any, steps: int) -> None:
+        self._bench = bench
+        self._trainable = Trainable(model=bench.model, lora=bench.config.lora, critic=False)
+        split = self._trainable.split(start, bench.mesh, bench.config.seed)
+        self._frozen = split.frozen
+        optimizer = supervising_optimizer(bench.config.sft, steps)
+        score_fn = self._trainable.score_fn(chunk_tokens=bench.config.train.chunk_tokens)
+        self._update, self._score = make_sft_update(score_fn, optimizer), make_scorer(score_fn)
+        self.state: Any = bench.init_state(split.params, optimizer)
+
+    def policy(self) -> Any:
+        """The model's parameters now; they may share buffers with those that an update donates."""
+        return self._trainable.policy(self.state.params, self._frozen)
+
+    def learn(self, update: Update) -> dict[str, Any]:
+        """Makes an update and returns its metrics, on the device still.
+
+        Raises:
+          NotFinite: when its gradient is not finite.
+        """
+        self.state, metrics = self._update(self.state, self._frozen, self._place(update))
+        require_made([metrics], [update])
+        return metrics
+
+    def examine(self, update: Update) -> tuple[list[Findings], Any]:
+        """As `Learner.examine`."""
+        placed = self._place(update)
+        scores = jax.tree.map(on_host, self._score(self.state.params, self._frozen, placed))
+        return self._update.examine(self.state, self._frozen, placed), scores
+
+    def _place(self, update: Update) -> Update:
+        return update._replace(batches=self._bench.place(update.batches))
 
 
 def supervising_optimizer(config: SftConfig, steps: int) -> optax.GradientTransformation:

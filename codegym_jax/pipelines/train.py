@@ -5,10 +5,12 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+from codegym_jax.config import CannotGoOn
 from codegym_jax.data.splits import TRAIN
 from codegym_jax.pipelines.console import bar, say
 from codegym_jax.pipelines.diary import STAGE, Diary
 from codegym_jax.pipelines.learner import Learner
+from codegym_jax.pipelines.nonfinite import kept_for_replay
 from codegym_jax.pipelines.profiling import profiled
 from codegym_jax.pipelines.saves import Saves
 from codegym_jax.pipelines.stopwatch import Stopwatch
@@ -17,7 +19,7 @@ from codegym_jax.pipelines.workbench import Workbench
 from codegym_jax.records import Episode
 
 
-class TooManyHostFailures(RuntimeError):
+class TooManyHostFailures(CannotGoOn):
     """The share of invalid attempts in a step passed `train.max_invalid_fraction`."""
 
 
@@ -35,6 +37,7 @@ def run_train(bench: Workbench, start: Any, *, record: pathlib.Path | None = Non
     Raises:
       Stopped: when the run is to stop. An update that is under way is finished, episodes are abandoned, and
         the last whole step is saved.
+      CannotGoOn: when a gradient is not finite (`pipelines.nonfinite`), or the host failed too often.
     """
     config = bench.config.train
     learner = Learner(bench, start)
@@ -77,7 +80,7 @@ def run_train(bench: Workbench, start: Any, *, record: pathlib.Path | None = Non
             _refuse_broken_host(step, given.played, config.max_invalid_fraction)
             with watch.time("score"):
                 judged = learner.judge(given.episodes)
-            with watch.time("update"):
+            with watch.time("update"), kept_for_replay(bench, STAGE, step, saves, lambda: learner.state):
                 learned = learner.learn(step, given.episodes, judged)
                 values = diary.values(given, learned, version)
             values |= diary.speed(given, learned, watch.lap(), rated=learner.scorings)

@@ -8,8 +8,8 @@ An update is one compiled program for each number of stacked batches: a loop ove
 number is data. The state is donated, and the new one lies where the old one lay.
 """
 
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -60,6 +60,45 @@ Objective = Callable[[Any, PackedBatch, Array], tuple[Array, Metrics]]
 the whole update, for metrics that are means over tokens."""
 
 
+class Findings(NamedTuple):
+    """What the gradient of one batch is like."""
+
+    metrics: dict[str, float]
+    """The objective's, of this batch alone."""
+    leaves: int
+    """Arrays of the gradient."""
+    nonfinite: list[str]
+    """Names of those that hold NaN or infinity."""
+
+
+class NotFinite(ArithmeticError):
+    """An update was not made, since its gradient held NaN or infinity.
+
+    Attributes:
+      update: the one, as it was packed.
+      number: of it among those of its step, from 1.
+      count: updates of the step.
+    """
+
+    def __init__(self, update: Update, number: int, count: int) -> None:
+        super().__init__(f"update {number} of {count}: the gradient is not finite")
+        self.update, self.number, self.count = update, number, count
+
+
+def require_made(metrics: Sequence[Metrics], updates: Sequence[Update]) -> None:
+    """Requires that the newest of a step's updates was made; waits for it.
+
+    Args:
+      metrics: of the updates so far, whose newest loses its `nonfinite` here.
+      updates: all of the step, as they were packed.
+
+    Raises:
+      NotFinite: when it was not.
+    """
+    if metrics and float(metrics[-1].pop("nonfinite")):
+        raise NotFinite(updates[len(metrics) - 1], len(metrics), len(updates))
+
+
 class UpdateProgram:
     """`(state, frozen, update) -> (state, metrics)`: one update. The state passed in is gone afterwards.
 
@@ -68,9 +107,9 @@ class UpdateProgram:
     * `grad_norm`: Euclidean norm of the gradient over all parameters, before it is clipped;
     * `update_norm`: that of the step which the parameters took;
     * `nonfinite`: 1 where the gradient held NaN or infinity, else 0. Parameters and optimizer then stay as
-      they were, and only `TrainState.step` counts.
+      they were, and only `TrainState.step` counts. `require_made` reads it.
 
-    All stay on the device: fetch the metrics of an update after the next one is dispatched.
+    All stay on the device until they are asked for.
     """
 
     def __init__(
@@ -95,6 +134,29 @@ class UpdateProgram:
     def lower(self, state: TrainState, frozen: Any, update: Update) -> jax.stages.Lowered:
         """The program for arguments of these shapes, not compiled; arrays may be `jax.ShapeDtypeStruct`."""
         return self._program(state).lower(state, frozen, *_arguments(update))
+
+    def examine(self, state: TrainState, frozen: Any, update: Update) -> list[Findings]:
+        """What the gradient of each batch that counts is like, by itself. Changes nothing."""
+        _require_countable(update)
+
+        def look(params: optax.Params, frozen: Any, batch: PackedBatch, token_count: Array) -> Any:
+            grads, metrics = jax.grad(self._batch_loss, has_aux=True)(params, frozen, batch, token_count)
+            return metrics, jax.tree.map(lambda leaf: jnp.isfinite(leaf).all(), grads)
+
+        program, batches, token_count = jax.jit(look), update.batches, np.float32(update.token_count)
+        found = []
+        for index in range(update.batch_count):
+            batch = jax.tree.map(lambda leaf, index=index: leaf[index], batches)
+            metrics, finite = jax.device_get(program(state.params, frozen, batch, token_count))
+            leaves = jax.tree_util.tree_leaves_with_path(finite)
+            found.append(
+                Findings(
+                    metrics={name: float(value) for name, value in metrics.items()},
+                    leaves=len(leaves),
+                    nonfinite=[jax.tree_util.keystr(path) for path, is_finite in leaves if not is_finite],
+                )
+            )
+        return found
 
     def _program(self, state: TrainState) -> Any:
         """The function that leaves the new state where this one is."""

@@ -20,7 +20,6 @@ HEALTHY = {
     "call_error/not_json": 0.1,
     "loss": 0.01,
     "grad_norm": 0.5,
-    "nonfinite": 0.0,
     "entropy": 0.3,
     "ratio_max": 3.0,
     "clip_fraction": 0.01,
@@ -43,8 +42,7 @@ def history(count, stage="train", **changed):
 
 
 SMELLS = [
-    ("not_finite", {"grad_norm": lambda step: None if step == 7 else 0.5}, 7, "grad_norm is not finite"),
-    ("not_finite", {"nonfinite": lambda step: 0.25 * (step == 9)}, 9, "25% of the step's updates"),
+    ("not_finite", {"entropy": lambda step: None if step == 7 else 0.3}, 7, "entropy is not finite"),
     ("no_reward", {"reward": lambda step: 0.1 * (step <= 4)}, 14, "no episode of the last 10 steps"),
     ("reward_fell", {"reward": lambda step: 0.4 if step <= 20 else 0.2}, 27, "0.260 over the last 10 steps"),
     ("no_group_signal", {"signal_share": 0.0625}, 5, "differ in 6.2% of the groups; all succeed in 25%"),
