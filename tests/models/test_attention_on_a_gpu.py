@@ -24,6 +24,8 @@ def gpu():
             f"JAX sees no GPU here, its default backend is {jax.default_backend()};"
             " docs/tutorials/gpu_node.md says how JAX is installed for one"
         )
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):  # JAX's own code needs it
+        yield
 
 
 def inputs(length: int, slots: int) -> list[jax.Array]:
