@@ -111,25 +111,25 @@ def read_assistant_message(
       call's function may be one that `tools` lack.
     """
     text, alone = renderer.message_text(ids)
-    found = _read_calls(text) if tools and alone else None
+    return read_assistant_text(text, tools if alone else ())
+
+
+def read_assistant_text(text: str, tools: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """As `read_assistant_message`, of a message's text, which no special token interrupts."""
+    found = _read_calls(text) if tools else None
     if found is None:
         return {"role": ASSISTANT, "content": text}
     words, calls = found
     return {
         "role": ASSISTANT,
         "content": words or None,
-        "tool_calls": [
-            {
-                "id": f"call_{number}",
-                "type": "function",
-                "function": {
-                    "name": call.name,
-                    "arguments": strict_json.dumps(call.parameters, spaces=True),
-                },
-            }
-            for number, call in enumerate(calls)
-        ],
+        "tool_calls": [_write_call(number, call) for number, call in enumerate(calls)],
     }
+
+
+def _write_call(number: int, call: Call) -> dict[str, Any]:
+    function = {"name": call.name, "arguments": strict_json.dumps(call.parameters, spaces=True)}
+    return {"id": f"call_{number}", "type": "function", "function": function}
 
 
 def read_tools(tools: Sequence[Any]) -> list[dict[str, Any]]:

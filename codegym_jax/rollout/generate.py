@@ -64,6 +64,8 @@ class Sampler:
         where steps are faster with it, which is for large models on one CPU (`LOG.md`).
 
     Attributes:
+      slots, max_tokens, max_message_tokens, stop_sequences, extend_width: as given.
+      vocabulary_size: the policy knows ids below it.
       prefilled_tokens: tokens of prompts and tool results that were computed.
       shared_tokens: tokens of prompts that were there already, or copied on the device.
 
@@ -93,10 +95,11 @@ class Sampler:
         if not stop_sequences or not all(stop_sequences):
             raise ValueError(f"stop_sequences must hold sequences of tokens, got {stop_sequences!r}")
         self.slots, self.max_tokens = slots, max_tokens
+        self.max_message_tokens, self.vocabulary_size = max_message_tokens, model.vocabulary_size
         self.stop_sequences = tuple(tuple(sequence) for sequence in stop_sequences)
         self.prefilled_tokens = self.shared_tokens = 0
         self._prefill_rows = min(prefill_rows, slots)
-        self._prefill_width, self._extend_width = prefill_width, extend_width
+        self._prefill_width, self.extend_width = prefill_width, extend_width
         self._fresh: dict[int, np.ndarray] = {}
         self._share_prefixes, self._prefixes = share_prefixes, PrefixTree(prefill_width)
         self._params: tuple[weakref.ref[Any], ...] = ()
@@ -117,9 +120,8 @@ class Sampler:
         self._state = jax.jit(empty, out_shardings=places)()  # made in place: no device could hold all of it
         own_model = model.clone(transposed=True) if self._transposed else model
         truncation = sampling.Truncation(top_k=top_k, top_p=top_p, min_p=min_p)
-        decode = functools.partial(
-            _decode, own_model, max_message_tokens, self.stop_sequences, truncation, float(idle_fraction)
-        )
+        fixed_settings = (max_message_tokens, self.stop_sequences, truncation, float(idle_fraction))
+        decode = functools.partial(_decode, own_model, *fixed_settings)
         # Fixed placements: a state that came back elsewhere would compile every program again.
         fixed: dict[str, Any] = {"out_shardings": places}
         # A function object of its own: jit shares the cache of one function among all its callers.
@@ -132,6 +134,15 @@ class Sampler:
     def compiled_programs(self) -> int:
         """Programs compiled so far; constant once every kind of call has been made."""
         return sum(call._cache_size() for call in (self._start, self._decode, self._extend, self._prefill))
+
+    def choose(self, prompt: Sequence[int], free: Sequence[int]) -> int:
+        """Which of the free slots a prompt should go to; the one that needs least is the best.
+
+        Args:
+          prompt: of a new episode.
+          free: slots that nobody needs, the one that was needed last at the end.
+        """
+        return self._prefixes.continued(prompt, free) if self._share_prefixes else free[0]
 
     def start(self, slot_keys: Mapping[int, UInt32[np.ndarray, " 4"]]) -> None:
         """Gives slots the random streams of new episodes, whose prompts the next `append` brings."""
@@ -162,10 +173,23 @@ class Sampler:
                 },
             )
 
-    def decode(self, params: Any, budget_B: Int[np.ndarray, " B"], temperature: float) -> Sampled:
+    def decode(
+        self,
+        params: Any,
+        budget_B: Int[np.ndarray, " B"],
+        temperature: float | Float[np.ndarray, " B"],
+        truncation: sampling.Truncation | None = None,
+    ) -> Sampled:
         """Continues messages: row b gets up to `budget_B[b]` tokens, and stops after a stop sequence.
 
         Some rows may come back unfinished (see `idle_fraction`); call again with the rest of their budget.
+
+        Args:
+          params: of the policy.
+          budget_B: 0 leaves a row as it is.
+          temperature: of all rows, or of each.
+          truncation: of each row, in arrays; None is that of the sampler. With it, and with temperatures by
+            row, `decode` is a program of its own.
 
         Raises:
           ValueError: when a started slot, whose prompt is still to come, has a budget.
@@ -173,8 +197,10 @@ class Sampler:
         empty = [slot for slot in self._fresh if budget_B[slot] > 0]
         if empty:
             raise ValueError(f"slots {empty} were started and have no prompt yet")
+        own = self._noted(params)
+        budget_B = jnp.asarray(budget_B, jnp.int32)  # type: ignore[assignment]
         self._state, out = self._decode(
-            self._noted(params), self._state, jnp.asarray(budget_B, jnp.int32), jnp.float32(temperature)
+            own, self._state, budget_B, jnp.asarray(temperature, jnp.float32), truncation
         )
         return Sampled(*jax.device_get(out))
 
@@ -216,10 +242,10 @@ class Sampler:
         long: dict[int, Sequence[int]] = {}
         for slot, (ids, done) in tokens_of.items():
             if done < len(ids):
-                (short if len(ids) <= self._extend_width else long)[slot] = ids[done:]
+                (short if len(ids) <= self.extend_width else long)[slot] = ids[done:]
                 self.prefilled_tokens += len(ids) - done
         if short:
-            block_BT, count_B = self._ragged(range(self.slots), short, self._extend_width)
+            block_BT, count_B = self._ragged(range(self.slots), short, self.extend_width)
             self._state = self._extend(self._noted(params), self._state, block_BT, count_B)
         while long:
             group = list(long)[: self._prefill_rows]
@@ -338,8 +364,10 @@ def _decode(
     params: Any,
     state: SlotState,
     budget_B: Int[Array, " B"],
-    temperature: Float[Array, ""],
+    temperature: Float[Array, ""] | Float[Array, " B"],
+    truncation_of_rows: sampling.Truncation | None,
 ) -> tuple[SlotState, tuple[Array, Array, Array, Array]]:
+    truncation = truncation if truncation_of_rows is None else truncation_of_rows
     B, C = state.tokens_BC.shape
     head: Any = model.apply({"params": params}, method="head")
     row_B = jnp.arange(B)

@@ -57,6 +57,22 @@ class PrefixTree:
             self._hold(slot, ids)
         return starts
 
+    def continued(self, prompt: Sequence[int], free: Sequence[int]) -> int:
+        """The free slot whose own prompt goes on in `prompt`, as a chat's does; without one, the first.
+
+        Such a slot loses nothing by it. Of several, the one that holds most. What others hold can be copied,
+        so that they are better left for whoever goes on with it.
+        """
+
+        def whole(slot: int) -> int:
+            """Tokens that it would keep, where those are all its chunks but a last, short one."""
+            held = self._prompt_of.get(slot, ())
+            kept = self._common(held, prompt)
+            return kept if kept >= len(held) - len(held) % self._width else 0
+
+        best = max(free, key=whole)  # the first of equals
+        return best if whole(best) else free[0]
+
     def clear(self) -> None:
         """Forgets everything, as when the parameters have changed."""
         self._root = _Node()

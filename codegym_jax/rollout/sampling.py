@@ -4,8 +4,8 @@ The key of a token is a function of (run seed, task, attempt, position) alone, s
 whatever shares its batch, slot, host or mesh.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,13 +14,17 @@ from jaxtyping import Array, Bool, Float, Int, UInt32
 
 
 class Truncation(NamedTuple):
-    """Which tokens may be drawn; the defaults allow all."""
+    """Which tokens may be drawn; the defaults allow all.
 
-    top_k: int = 0
+    Numbers are fixed when a program is compiled. Arrays have a number for each row; then what no row asks for
+    costs nothing, and a row's tokens are those that the same numbers give when fixed.
+    """
+
+    top_k: int | Int[Array, " B"] | Int[np.ndarray, " B"] = 0
     """Keep the k largest; 0 keeps all."""
-    top_p: float = 1.0
+    top_p: float | Float[Array, " B"] | Float[np.ndarray, " B"] = 1.0
     """Keep the smallest set of largest tokens whose probability reaches this; 1.0 keeps all."""
-    min_p: float = 0.0
+    min_p: float | Float[Array, " B"] | Float[np.ndarray, " B"] = 0.0
     """Keep tokens at least this many times as likely as the likeliest; 0.0 keeps all."""
 
 
@@ -42,26 +46,48 @@ def truncate(logits_BV: Float[Array, "B V"], truncation: Truncation) -> Float[Ar
 
     Args:
       logits_BV: after temperature.
-      truncation: its fields are static.
+      truncation: see there.
 
     Source: Holtzman et al. 2019, https://arxiv.org/abs/1904.09751 (top-p, or nucleus, sampling); Nguyen et
     al. 2024, https://arxiv.org/abs/2407.01082 (min-p).
     """
     top_k, top_p, min_p = truncation
-    if top_k > 0:
-        logits_BV = _keep(logits_BV, _threshold(logits_BV, jnp.ones_like(logits_BV), float(top_k)))
-    if top_p < 1.0:
-        logits_BV = _keep(logits_BV, _threshold(logits_BV, jax.nn.softmax(logits_BV, axis=-1), top_p))
-    if min_p > 0.0:
-        logits_BV = _keep(logits_BV, logits_BV.max(axis=-1, keepdims=True) + np.float32(np.log(min_p)))
-    return logits_BV
+
+    def cut_top_k(logits_BV: Array) -> Array:
+        return _keep(logits_BV, _threshold(logits_BV, jnp.ones_like(logits_BV), _bound(top_k, top_k > 0)))
+
+    def cut_top_p(logits_BV: Array) -> Array:
+        probability_BV = jax.nn.softmax(logits_BV, axis=-1)
+        return _keep(logits_BV, _threshold(logits_BV, probability_BV, _bound(top_p, top_p < 1.0)))
+
+    def cut_min_p(logits_BV: Array) -> Array:
+        log_min_p = np.float32(np.log(min_p)) if isinstance(min_p, int | float) else jnp.log(min_p)[:, None]
+        return _keep(logits_BV, logits_BV.max(axis=-1, keepdims=True) + log_min_p)
+
+    logits_BV = _where_asked(top_k > 0, cut_top_k, logits_BV)
+    logits_BV = _where_asked(top_p < 1.0, cut_top_p, logits_BV)
+    return _where_asked(min_p > 0.0, cut_min_p, logits_BV)
+
+
+def _where_asked(asked: Any, cut: Callable[[Array], Array], logits_BV: Array) -> Array:
+    """Cuts where a setting asks for it: known now for a number, on the device where each row has its own."""
+    if isinstance(asked, bool):
+        return cut(logits_BV) if asked else logits_BV
+    return jax.lax.cond(asked.any(), cut, lambda logits_BV: logits_BV, logits_BV)
+
+
+def _bound(setting: Any, asked: Any) -> Any:
+    """What the weight above a threshold must stay below, as "B 1" where each row has its own."""
+    if isinstance(asked, bool):
+        return float(setting)
+    return jnp.where(asked, setting.astype(jnp.float32), jnp.inf)[:, None]  # infinity keeps all
 
 
 def _keep(logits_BV: Array, threshold_B1: Array) -> Array:
     return jnp.where(logits_BV < threshold_B1, -jnp.inf, logits_BV)
 
 
-def _threshold(logits_BV: Array, weight_BV: Array, bound: float) -> Array:
+def _threshold(logits_BV: Array, weight_BV: Array, bound: Any) -> Array:
     """The smallest logit above which there is less than `bound` of weight, as "B 1".
 
     Found by bisection, which at a vocabulary of 150,000 takes a fourteenth of the time of sorting. Floats are
@@ -91,7 +117,7 @@ def _ordered(bits):
 def sample(
     logits_BV: Float[Array, "B V"],
     keys_B: Array,
-    temperature: Float[Array, ""],
+    temperature: Float[Array, ""] | Float[Array, " B"],
     truncation: Truncation,
 ) -> tuple[Int[Array, " B"], Float[Array, " B"], Float[Array, " B"]]:
     """Draws one token per row.
@@ -99,7 +125,8 @@ def sample(
     Args:
       logits_BV: the unmodified policy's.
       keys_B: one key per row.
-      temperature: 0 is greedy, and then the sampled distribution is a point mass (log-probability 0).
+      temperature: of all rows, or of each. 0 is greedy, and then the sampled distribution is a point mass
+        (log-probability 0).
       truncation: see `truncate`.
 
     Returns:
@@ -107,15 +134,21 @@ def sample(
     """
     logits_BV = logits_BV.astype(jnp.float32)
     greedy = temperature <= 0.0
-    scaled_BV = truncate(logits_BV / jnp.where(greedy, 1.0, temperature), truncation)
+    divisor = jnp.where(greedy, 1.0, temperature)
+    scaled_BV = truncate(logits_BV / _column(divisor), truncation)
     noisy_BV = scaled_BV + gumbel(keys_B, logits_BV.shape[-1])
-    token_B = _largest(jnp.where(greedy, logits_BV, noisy_BV))
+    token_B = _largest(jnp.where(_column(greedy), logits_BV, noisy_BV))
 
     def of_token(logp_BV: Array) -> Array:
         return jnp.take_along_axis(logp_BV, token_B[:, None], axis=1)[:, 0]
 
     sampler_logp_B = jnp.where(greedy, 0.0, of_token(jax.nn.log_softmax(scaled_BV, axis=-1)))
     return token_B, sampler_logp_B, of_token(jax.nn.log_softmax(logits_BV, axis=-1))
+
+
+def _column(setting: Array) -> Array:
+    """A setting beside logits: a scalar as it is, one number a row as "B 1"."""
+    return setting[:, None] if setting.ndim else setting
 
 
 def gumbel(keys_B: Array, count: int) -> Float[Array, "B V"]:

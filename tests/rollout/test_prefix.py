@@ -49,6 +49,16 @@ def test_a_slot_keeps_what_its_next_prompt_begins_with_and_loses_the_rest():
     assert plan(tree, s0=A) == {"s0": (None, 0, 0)}
 
 
+def test_a_prompt_goes_where_its_beginning_ends_and_else_to_the_slot_that_was_free_first():
+    tree = PrefixTree(WIDTH)
+    plan(tree, s0=[*A, *B], s1=[*A, 9], s2=[*A, *B, 7], s3=[1, 2])
+    assert tree.continued([*A, *B, 30], [3, 0, 1]) == 0, "it keeps most, and all of it"
+    assert tree.continued([*A, 9, 9], [3, 0, 1]) == 1, "slot 0 would lose a chunk that another may go on with"
+    assert tree.continued([*A, 9, 9], [3, 2, 0]) == 3
+    assert tree.continued(B, [2, 1]) == 2
+    assert tree.continued(B, [5, 1]) == 5
+
+
 PROMPT = st.lists(st.integers(0, 1), min_size=1, max_size=11)
 
 

@@ -98,6 +98,38 @@ def test_truncation_equals_sorting(logits_V, top_k, top_p, min_p):
     assert (fewest <= ours).all() and (ours <= most).all()
 
 
+@given(
+    logits_BV=hypothesis_numpy.arrays(np.float32, (4, 12), elements=FINITE),
+    rows=st.lists(
+        st.tuples(
+            st.sampled_from([0.0, 0.7, 1.0, 2.5]),
+            st.sampled_from([0, 3]),
+            st.sampled_from([1.0, 0.7]),
+            st.sampled_from([0.0, 0.1]),
+        ),
+        min_size=4,
+        max_size=4,
+    ),
+)
+@settings(max_examples=50)
+def test_settings_by_row_give_what_fixed_ones_give(logits_BV, rows):
+    """Row by row: its token and its scores, whatever the other rows ask for."""
+    logits_BV, keys_B = jnp.asarray(logits_BV), jax.random.split(jax.random.key(7), 4)
+    temperature_B, *truncation = (np.array(column) for column in zip(*rows, strict=True))
+    dtypes = (np.int32, np.float32, np.float32)
+    of_rows = Truncation(*(column.astype(dtype) for column, dtype in zip(truncation, dtypes, strict=True)))
+    together = _sampled_by_row(logits_BV, keys_B, jnp.asarray(temperature_B, jnp.float32), of_rows)
+    for row, (temperature, *fixed) in enumerate(rows):
+        alone = _sampled(logits_BV, keys_B, jnp.float32(temperature), Truncation(*fixed))
+        assert together[0][row] == alone[0][row]
+        for ours, theirs in zip(together[1:], alone[1:], strict=True):
+            np.testing.assert_allclose(ours[row], theirs[row], rtol=1e-5, atol=1e-6)
+
+
+_sampled = jax.jit(sample, static_argnums=3)
+_sampled_by_row = jax.jit(sample)
+
+
 @functools.partial(jax.jit, static_argnums=1)
 def _truncated(logits_BV, truncation):
     return truncate(logits_BV, truncation)
