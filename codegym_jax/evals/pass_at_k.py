@@ -3,14 +3,14 @@
 import math
 
 
-def wilson_interval(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:
+def wilson_interval(successes: int | float, n: int | float, z: float = 1.96) -> tuple[float, float]:
     """Wilson's score interval of a success rate; unlike the normal one it holds near 0 and 1.
 
         center = (p + z^2 / 2n) / (1 + z^2 / n)
         half   = z / (1 + z^2 / n) * sqrt(p (1 - p) / n + z^2 / 4n^2)
 
     Args:
-      successes: of `n` independent attempts.
+      successes: of `n` independent attempts; their scores' sum where they are more than right or wrong.
       n: attempts; with none of them nothing is known, and the interval is (0, 1).
       z: normal quantile; 1.96 makes it a 95% interval.
 
@@ -52,6 +52,6 @@ def pass_at_k(successes: int, n: int, k: int) -> float:
     return 1.0 - math.comb(n - successes, k) / math.comb(n, k)
 
 
-def _check(successes: int, n: int) -> None:
+def _check(successes: int | float, n: int | float) -> None:
     if not 0 <= successes <= n:
         raise ValueError(f"successes must lie between 0 and n, got successes={successes}, n={n}")
