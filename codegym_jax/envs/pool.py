@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.context import SpawnProcess
 from typing import Any, BinaryIO
 
@@ -35,6 +36,10 @@ WINDOW = 16
 _AHEAD = 3  # items that lie in a worker's pipe beside the one that it works on ...
 _SHORT_S = 0.05  # ... while its last item took less: waiting behind a long one would cost more than it saves
 _HEADER_BYTES = 8  # of a message: its length
+_PARENTS = (
+    signal.SIGINT,
+    signal.SIGTERM,
+)  # sent to all of a job's processes; what they mean the parent decides
 _READ_BYTES = 2**18
 
 
@@ -286,18 +291,26 @@ def _spawn() -> tuple[socket.socket, SpawnProcess]:
     ours, theirs = socket.socketpair()
     with theirs:
         process = multiprocessing.get_context("spawn").Process(target=_work, args=(theirs,), daemon=True)
+        resource_tracker.ensure_running()  # else `start` does it, and unblocks the signals
+        blocked = signal.pthread_sigmask(
+            signal.SIG_BLOCK, _PARENTS
+        )  # by the worker, too, until it ignores them
         try:
             process.start()
         except BaseException:
             ours.close()
             raise
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     ours.setblocking(False)
     return ours, process
 
 
 def _work(pipe: socket.socket) -> None:
     """A worker's life: set up, then one item after the other, until the parent closes the pipe."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
+    for number in _PARENTS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _PARENTS)  # for the processes that it starts
     with pipe, pipe.makefile("rb") as incoming, suppress(OSError):  # the parent is gone
         try:
             function, initializer, initargs = pickle.loads(_read(incoming))

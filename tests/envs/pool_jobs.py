@@ -78,6 +78,13 @@ def _stop() -> None:
     os.kill(os.getpid(), signal.SIGSTOP)
 
 
+def _be_told_to_end() -> list[int]:
+    """As when a signal goes to all of a job's processes; what is blocked afterwards."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        os.kill(os.getpid(), number)
+    return sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+
+
 def _spin_in_a_guest() -> None:
     """Burns fuel that lasts for days."""
     guest = Sandbox(SandboxConfig(fuel_per_call=2**62)).guest()
@@ -105,6 +112,7 @@ def _unread_bytes(pipe: socket.socket) -> int:
 DEEDS = {
     "die": _die,
     "raise": _raise,
+    "be told to end": _be_told_to_end,
     "sleep": _sleep,
     "stop": _stop,
     "spin": _spin_in_a_guest,

@@ -2,6 +2,8 @@
 
 import functools
 import multiprocessing
+import signal
+import sys
 
 import pool_jobs
 import pytest
@@ -52,6 +54,17 @@ def test_a_failure_takes_its_item_s_place_and_no_other(workers, deed, failure):
     """The items around it are short, so some of them lie in the pipe of the worker that is lost."""
     results = run([1, 2, 3, deed, deed, 4, 5, 6, 7], workers)
     assert results == [10, 20, 30, failure, failure, 40, 50, 60, 70]
+
+
+def test_what_tells_a_whole_job_to_end_is_for_the_parent(tmp_path, monkeypatch):
+    """A worker goes on, whether the signal comes while it works or before it can do anything about it."""
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nkill -TERM $$\nkill -INT $$\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    monkeypatch.setattr("multiprocessing.spawn._python_exe", str(python).encode())
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    assert run([1, "be told to end", 2], workers=1) == [10, [], 20]
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == blocked
 
 
 def test_what_cannot_be_pickled_is_a_failure_that_says_so():
@@ -167,5 +180,5 @@ def test_no_items_need_no_workers():
 
 
 def test_the_deeds_are_all_tried():
-    tried = {"die", "die while sending", "raise", "sleep", "stop", "spin"}
+    tried = {"die", "die while sending", "raise", "be told to end", "sleep", "stop", "spin"}
     assert pool_jobs.DEEDS.keys() - tried == {"return what cannot be pickled", "return what cannot be read"}
