@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PARITY := .venv-parity
 
-.PHONY: help setup smoke test test-slow test-faults test-gpu test-parity lint lock guest native bench bench-peers soak clean
+.PHONY: help setup smoke test test-slow test-faults test-gpu test-parity test-adapters lint lock guest native bench bench-peers soak clean
 
 help:
 	@echo "make smoke       the whole pipeline on a CPU; RUN=runs/smoke names the output folder"
@@ -15,6 +15,7 @@ help:
 	@echo "make test-faults a run killed at twenty random points, damaged checkpoints, another mesh; part of test-slow"
 	@echo "make test-gpu    the tests that need an accelerator"
 	@echo "make test-parity beside transformers, on the pretrained model of 98 MB; sets up .venv-parity"
+	@echo "make test-adapters the environments in packages that the lock cannot hold; each in build/adapters/NAME"
 	@echo "make lock        pin the newest allowed versions into requirements.lock"
 	@echo "make bench       the sandbox beside its peers, as JSON lines; needs the extra \`bench\`"
 	@echo "make bench-peers the environments of PyTorch, Tunix and TRL, for the benchmarks of the policy's engines"
@@ -59,6 +60,17 @@ $(PARITY)/.installed: requirements.lock tests/parity/requirements.txt pyproject.
 test-parity: $(PARITY)/.installed
 	$(PARITY)/bin/python -m pytest -m parity -s tests/parity
 
+# An environment of its own for each package that asks for other versions than the lock's.
+build/adapters/%/.installed: tests/adapters/requirements-%.txt requirements.lock pyproject.toml
+	$(PYTHON) -m venv build/adapters/$*
+	build/adapters/$*/bin/python -m pip install --quiet --no-deps -r requirements.lock
+	build/adapters/$*/bin/python -m pip install --quiet --no-deps -r $<
+	build/adapters/$*/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+test-adapters: build/adapters/verifiers/.installed
+	build/adapters/verifiers/bin/python -m pytest tests/adapters/test_verifiers.py
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -67,7 +79,7 @@ lint: setup
 
 lock:
 	$(PYTHON) -m pip install --quiet uv
-	$(PYTHON) -m uv pip compile pyproject.toml --universal --extra dev --extra problems --extra synth --extra hub --extra gguf --extra tensorboard --extra gcs --extra view --no-annotate --no-header -o requirements.lock
+	$(PYTHON) -m uv pip compile pyproject.toml --universal --extra dev --extra problems --extra synth --extra hub --extra gguf --extra tensorboard --extra gcs --extra view --extra mcp --no-annotate --no-header -o requirements.lock
 
 guest: setup
 	$(BIN)/python -m envs_wasm.python_guest.build
