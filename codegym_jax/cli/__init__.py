@@ -6,7 +6,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from codegym_jax.cli import doctor, environments, learning, runs, synthesis, task_sets, watching
+from codegym_jax.cli import adapters, doctor, environments, learning, runs, synthesis, task_sets, watching
 from codegym_jax.config import ExitCode, UserError
 from codegym_jax.pipelines import preemption
 
@@ -91,5 +91,6 @@ def _parser() -> argparse.ArgumentParser:
     watching.add(commands)
     task_sets.add(commands)
     environments.add(commands)
+    adapters.add(commands)
     doctor.add(commands)
     return parser
