@@ -119,6 +119,20 @@ wait_for() {
   done
 }
 
+# need_task_set IS_SENT CONFIG OPTION...: fails where the experiment names a task set that only this machine has. A run takes
+# the one that its folder holds, whatever the settings name. `IS_SENT FILE` tells whether workers get a file of this checkout.
+need_task_set() {
+  local is_sent=$1 path found
+  shift
+  [ -x .venv/bin/python ] || return 0 # nobody here can read a config; the run will tell
+  path=$(.venv/bin/python launch/task_set.py "$@" 2>/dev/null) || return 0
+  if [ -z "$path" ] || [[ $path == /* ]] || "$is_sent" "$path/manifest.json"; then return 0; fi
+  # shellcheck disable=SC2034 # it is there, or the command fails
+  ask found '' gcloud storage ls "$(run_folder)/task_set/manifest.json" \
+    || fail "data.task_set $path is on this machine alone; bring it to the run folder, which workers see, and start again:
+  gcloud storage rsync --recursive $(quoted "$path" "$(run_folder)/task_set")"
+}
+
 # --- Cloud TPU -----------------------------------------------------------------------------------------------------
 
 # The runtime version for ACCELERATOR_TYPE, unless RUNTIME_VERSION names one. This is the only table of them.
@@ -162,9 +176,14 @@ need_node() {
     || fail "TPU_NAME must be small letters, digits and dashes, got $TPU_NAME"
 }
 
-# Fails unless the config is part of what `send_checkout` sends.
+# Whether a file is part of what `send_checkout` sends.
+is_committed() {
+  git cat-file -e "HEAD:$1" 2>/dev/null
+}
+
+# Fails unless the config is.
 need_committed() {
-  git cat-file -e "HEAD:$1" 2>/dev/null \
+  is_committed "$1" \
     || fail "config file $1 is not in the last commit, which is what workers get: name it from here and commit it"
 }
 
@@ -191,4 +210,5 @@ mv codegym-jax.new codegym-jax
 cd codegym-jax
 export RUN_NAME=$RUN_NAME BASE_OUTPUT_DIRECTORY=$(quoted "$BASE_OUTPUT_DIRECTORY")
 TEXT
+  [ -z "${CODEGYM_GRACE_S:-}" ] || echo "export CODEGYM_GRACE_S=$(quoted "$CODEGYM_GRACE_S")"
 }

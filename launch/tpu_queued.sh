@@ -27,6 +27,7 @@ environment:
   BASE_OUTPUT_DIRECTORY   gs://BUCKET/FOLDER; everything of this run lies in BASE_OUTPUT_DIRECTORY/RUN_NAME, also what
                           its workers say (logs/) and how they ended (launch/); all runs share compile_cache/
   RUN_NAME                small letters, digits and dashes; the same name resumes
+  CODEGYM_GRACE_S         seconds from TERM until a run that comes to no safe point ends (default 25)
   CREATE_FLAGS            more options for gcloud's create, such as --network=NAME; separated by blanks
 
 Every worker runs the startup script at each boot: it takes the commit from the bucket, installs it, and runs or resumes.
@@ -96,6 +97,7 @@ create() {
   [ $# -ge 1 ] || fail "create needs a CONFIG; --help shows one"
   need_accelerator
   need_committed "$1"
+  need_task_set is_committed "$@"
   read -ra more <<<"${CREATE_FLAGS:-}"
   if [ "$NUM_SLICES" = 1 ]; then
     flags+=("--node-id=$TPU_NAME")

@@ -26,6 +26,7 @@ environment:
                           its workers say (logs/) and how they ended (launch/); all runs share compile_cache/
   RUN_NAME                small letters, digits and dashes; the same name resumes
   GRACE_SECONDS           for stop: until KILL (default 120)
+  CODEGYM_GRACE_S         for run: seconds from TERM until a run that comes to no safe point ends (default 25)
   SSH_FLAGS               more options for gcloud's ssh, such as --internal-ip; separated by blanks
 
 `setup` logs in to worker 0 first: that makes and spreads your SSH key, which many logins at once would race for. If your
@@ -59,7 +60,8 @@ on_worker() {
 # node WORDS...: as a worker's shell reads a call of launch/tpu_node.sh.
 node() {
   quoted env "RUN_NAME=$RUN_NAME" "BASE_OUTPUT_DIRECTORY=$BASE_OUTPUT_DIRECTORY" \
-    ${GRACE_SECONDS:+"GRACE_SECONDS=$GRACE_SECONDS"} codegym-jax/launch/tpu_node.sh "$@"
+    ${GRACE_SECONDS:+"GRACE_SECONDS=$GRACE_SECONDS"} ${CODEGYM_GRACE_S:+"CODEGYM_GRACE_S=$CODEGYM_GRACE_S"} \
+    codegym-jax/launch/tpu_node.sh "$@"
 }
 
 create() {
@@ -80,6 +82,7 @@ start() {
   [ $# -ge 1 ] || fail "run needs a CONFIG; --help shows one"
   need_run
   need_committed "$1"
+  need_task_set is_committed "$@"
   on_worker all "$(node start "$@")"
 }
 

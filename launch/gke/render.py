@@ -162,6 +162,7 @@ class Settings:
     num_slices: int
     max_restarts: int
     service_account: str
+    grace_s: int
 
 
 _PATTERNS = {
@@ -173,8 +174,15 @@ _PATTERNS = {
     "NUM_SLICES": (r"[1-9]\d*", "a number of slices"),
     "MAX_RESTARTS": (r"\d+", "a number"),
     "SERVICE_ACCOUNT": (r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", "a Kubernetes service account"),
+    "CODEGYM_GRACE_S": (r"[1-9]\d*", "a number of seconds"),
 }
-_DEFAULTS = {"TOPOLOGY": "", "NUM_SLICES": "1", "MAX_RESTARTS": "3", "SERVICE_ACCOUNT": "default"}
+_DEFAULTS = {
+    "TOPOLOGY": "",
+    "NUM_SLICES": "1",
+    "MAX_RESTARTS": "3",
+    "SERVICE_ACCOUNT": "default",
+    "CODEGYM_GRACE_S": "25",
+}
 
 
 def read_settings(kind: str, environment: Mapping[str, str]) -> Settings:
@@ -206,6 +214,7 @@ def read_settings(kind: str, environment: Mapping[str, str]) -> Settings:
         num_slices=slices,
         max_restarts=int(values["MAX_RESTARTS"]),
         service_account=values["SERVICE_ACCOUNT"],
+        grace_s=int(values["CODEGYM_GRACE_S"]),
     )
 
 
@@ -270,6 +279,7 @@ def render(request: argparse.Namespace, settings: Settings) -> str:
         "image": settings.image,
         "arguments": codegym_arguments(request, settings, hosts, job),
         "compile_cache": settings.compile_cache,
+        "grace_s": str(settings.grace_s),  # as of every variable
     }
     quoted = {name: json.dumps(value, ensure_ascii=False) for name, value in values.items()}
     return Template((FOLDER / file).read_text()).substitute(quoted, words=hosts.words)

@@ -33,6 +33,8 @@ environment:
   SERVICE_ACCOUNT         Kubernetes service account that may use the bucket (default default)
   NAMESPACE               of the cluster (default default)
   MAX_RESTARTS            after failures that are no preemptions (default 3)
+  CODEGYM_GRACE_S         seconds from SIGTERM until a run that comes to no safe point ends: 5 less than the nodes give
+                          (default 25; with --spot 10, for a spot machine gives its pods 15 unless its pool says more)
 
 What an exit code of codegym means here: 0 done; 42 or a lost machine: all start again, as often as it takes;
 2 or 130: the JobSet fails at once; any other: all start again, MAX_RESTARTS times.
@@ -64,13 +66,18 @@ submit() {
   fi
 }
 
+# Whether a file is in the image: launch/Containerfile copies these folders.
+is_in_image() {
+  [[ $1 =~ ^(configs|codegym_jax|envs_wasm)/ ]] && [ -f "$1" ]
+}
+
 # The same run by XPK, whose JobSet starts again at exit code 42 too, but counts it.
 xpk_command() {
   local command
   command=$(quoted codegym run "$config" --run "$(run_folder)" "$@" --coordinator auto)
   quoted xpk workload create "--project=$PROJECT" "--zone=$ZONE" "--cluster=$CLUSTER" "--workload=$RUN_NAME" \
     "--tpu-type=$ACCELERATOR_TYPE" "--num-slices=${NUM_SLICES:-1}" "${capacity[@]}" "--docker-image=$IMAGE" \
-    "--env=JAX_COMPILATION_CACHE_DIR=${BASE_OUTPUT_DIRECTORY%/}/compile_cache" \
+    "--env=JAX_COMPILATION_CACHE_DIR=${BASE_OUTPUT_DIRECTORY%/}/compile_cache" "--env=CODEGYM_GRACE_S=$CODEGYM_GRACE_S" \
     --termination-grace-period-seconds=300 --max-restarts=1000 "--command=$command"
 }
 
@@ -96,6 +103,10 @@ while [ $# -gt 0 ]; do
   shift
 done
 [ $# -ge 1 ] || { usage >&2; exit 2; }
+if [ -z "${CODEGYM_GRACE_S:-}" ]; then
+  [ "${capacity[*]}" = --spot ] && CODEGYM_GRACE_S=10 || CODEGYM_GRACE_S=25
+fi
+export CODEGYM_GRACE_S
 action=$1
 shift
 need PROJECT ZONE CLUSTER RUN_NAME
@@ -112,6 +123,7 @@ case "$action" in
     case "$config" in /* | *..*) fail "CONFIG must be a path from the repository's root, as it is in the image, got $config" ;; esac
     [ -f "$config" ] || fail "config file not found: $config"
     yaml=$("${PYTHON:-python3}" launch/gke/render.py "${capacity[@]}" "$action" "$config" "$@" 2>&1) || fail "$yaml"
+    [ "$mode" != submit ] || need_task_set is_in_image "$config" "$@"
     case "$mode" in
       print) echo "$yaml" ;;
       xpk)

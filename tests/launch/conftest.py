@@ -69,6 +69,13 @@ class Laptop:
         assert (planned.returncode, planned.stderr, self.commands()) == (0, "", [])
         return planned.stdout
 
+    def install(self) -> None:
+        """As `make setup` does: from now on the launch scripts can read a config."""
+        python = self.checkout / ".venv" / "bin" / "python"
+        python.parent.mkdir(parents=True)
+        python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+        python.chmod(0o755)
+
     def commands(self) -> list[list[str]]:
         """The commands that this machine has given to the cloud, and its sleeps."""
         log = self.place / "laptop.jsonl"
@@ -104,7 +111,7 @@ def committed(tmp_path_factory) -> pathlib.Path:
     """The launch scripts and a config, committed; what `make setup` installs is a stand-in."""
     checkout = tmp_path_factory.mktemp("committed")
     (checkout / "launch").mkdir()
-    for path in (ROOT / "launch").glob("*.sh"):
+    for path in [*(ROOT / "launch").glob("*.sh"), ROOT / "launch" / "task_set.py"]:
         shutil.copy(path, checkout / "launch")
     (checkout / "configs").mkdir()
     shutil.copy(ROOT / "configs" / "smoke_cpu.py", checkout / "configs")

@@ -231,6 +231,35 @@ def test_processes_find_each_other(cluster):
     assert jobset["spec"]["network"]["enableDNSHostnames"] is True
 
 
+def test_the_grace_period_is_shorter_than_what_the_nodes_give(cluster):
+    """25 s, and on spot machines 10 of the 15 that they give their pods, unless told otherwise."""
+
+    def grace_s(*words: str, **settings: str) -> str | None:
+        [container] = pod_of(cluster.jobset(*words, CONFIG, **settings))["containers"]
+        return {each["name"]: each.get("value") for each in container["env"]}["CODEGYM_GRACE_S"]
+
+    assert [grace_s("single"), grace_s("--spot", "single")] == ["25", "10"]
+    assert grace_s("--spot", "single", CODEGYM_GRACE_S="85") == "85"
+    assert " --env=CODEGYM_GRACE_S=10 " in cluster.ask("--xpk", "--spot", "single", CONFIG)
+
+
+def test_a_task_set_that_is_not_in_the_image_must_be_in_the_run_folder(cluster):
+    """The cloud is empty, then there is one; what is asked of it is a plan."""
+    words = ["single", CONFIG, "--set", "data.task_set=task_sets/mine"]
+    looks = "gcloud storage ls gs://bucket/codegym/grpo-1/task_set/manifest.json"
+    cluster.place.joinpath("scenario.json").write_text("{}")
+    refused = cluster.submit(*words)
+    assert (
+        refused.returncode == 2 and "data.task_set task_sets/mine is on this machine alone" in refused.stderr
+    )
+    assert not (cluster.place / "kubectl.jsonl").exists()
+    assert cluster.ask("--dry-run", *words).splitlines()[0] == looks
+    manifest = cluster.place / "bucket" / "bucket" / "codegym" / "grpo-1" / "task_set" / "manifest.json"
+    manifest.parent.mkdir(parents=True)
+    manifest.write_text("{}")
+    assert cluster.ask(*words) == "jobset.jobset.x-k8s.io/grpo-1 created\n"
+
+
 def test_words_arrive_as_they_were_written(cluster):
     """Nothing of an option is read by YAML, by Kubernetes' $(NAME), or by the template's $name."""
     words = ["--set", "a=$(PROCESS_ID)", "b=$image", "c: [d", "\"e' #f", "no", "1", "é\\n"]

@@ -62,6 +62,21 @@ def test_the_startup_script_is_a_script(laptop):
     assert said.split("\0")[:-1] == [CONFIG, *words]
 
 
+def test_a_task_set_that_nodes_would_not_have_is_told_before_anything_is_made(laptop):
+    laptop.install()
+    words = ["create", CONFIG, "--set", "data.task_set=task_sets/mine"]
+    refused = laptop.launch("tpu_queued.sh", *words)
+    assert (
+        refused.returncode == 2 and "data.task_set task_sets/mine is on this machine alone" in refused.stderr
+    )
+    assert laptop.cloud()["resource"] is None
+
+
+def test_a_grace_period_reaches_the_nodes(laptop):
+    plan = laptop.plan("tpu_queued.sh", "create", CONFIG, CODEGYM_GRACE_S="100")
+    assert "\nexport CODEGYM_GRACE_S=100\nexec launch/tpu_node.sh boot " in plan
+
+
 def test_nodes_run_by_themselves_and_tell_how_it_went(laptop):
     """Two slices of two workers; only the laptop's sleep lets time pass."""
     laptop.play(workers=2, attempts=[{"queue": ["WAITING_FOR_RESOURCES"]}])

@@ -1,5 +1,6 @@
 """`launch/tpu_vm.sh` beside a stand-in for gcloud: what it would run, what it runs, what it refuses."""
 
+import subprocess
 import time
 
 import pytest
@@ -183,3 +184,42 @@ def test_changes_that_are_not_committed_are_told(laptop):
     (laptop.checkout / "configs" / "smoke_cpu.py").write_text("")
     told = laptop.launch("tpu_vm.sh", "setup")
     assert told.stderr == "launch/tpu_vm.sh: changes that are not committed are not sent\n"
+
+
+def test_a_task_set_that_workers_would_not_have_is_told_before_they_are_asked(laptop):
+    """They have it where the run folder holds it, or the last commit; a path from / may be of any machine."""
+    laptop.install()
+    named = ["run", CONFIG, "--preset", "dapo", "--set", "train.steps=4", "data.task_set=task_sets/mine"]
+    looks = ["gcloud", "storage", "ls", "gs://bucket/codegym/grpo-1/task_set/manifest.json"]
+    refused = laptop.launch("tpu_vm.sh", *named)
+    assert (refused.returncode, laptop.commands()) == (2, [looks])
+    assert refused.stderr.splitlines()[-2:] == [
+        "launch/tpu_vm.sh: data.task_set task_sets/mine is on this machine alone; bring it to the run folder,"
+        " which workers see, and start again:",
+        "  gcloud storage rsync --recursive task_sets/mine gs://bucket/codegym/grpo-1/task_set",
+    ]
+    laptop.play(only_records=True)
+    assert laptop.launch("tpu_vm.sh", *named).returncode == 0
+    found, started = laptop.commands()
+    assert found == looks and started[-1].endswith("data.task_set=task_sets/mine")
+    for fine in (["run", CONFIG], [*named, "--set", "data.task_set=/shared/mine"]):
+        laptop.play(only_records=True)
+        assert laptop.launch("tpu_vm.sh", *fine).returncode == 0
+        assert looks not in laptop.commands()
+
+
+def test_a_task_set_of_the_last_commit_is_sent_with_it(laptop):
+    laptop.install()
+    manifest = laptop.checkout / "task_sets" / "mine" / "manifest.json"
+    manifest.parent.mkdir(parents=True)
+    manifest.write_text("{}")
+    author = ["-c", "user.name=nobody", "-c", "user.email=nobody@localhost"]
+    for words in (["add", "."], [*author, "commit", "--quiet", "-m", "with a task set"]):
+        subprocess.run(["git", *words], cwd=laptop.checkout, check=True)
+    plan = laptop.plan("tpu_vm.sh", "run", CONFIG, "--set", "data.task_set=task_sets/mine")
+    assert "gcloud storage" not in plan
+
+
+def test_a_grace_period_reaches_the_workers(laptop):
+    plan = laptop.plan("tpu_vm.sh", "run", CONFIG, CODEGYM_GRACE_S="100")
+    assert "CODEGYM_GRACE_S=100" in plan
