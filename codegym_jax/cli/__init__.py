@@ -6,7 +6,17 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from codegym_jax.cli import adapters, doctor, environments, learning, runs, synthesis, task_sets, watching
+from codegym_jax.cli import (
+    adapters,
+    doctor,
+    environments,
+    learning,
+    runs,
+    suites,
+    synthesis,
+    task_sets,
+    watching,
+)
 from codegym_jax.config import ExitCode, UserError
 from codegym_jax.pipelines import preemption
 
@@ -23,6 +33,7 @@ _EXAMPLES = """examples:
   codegym plan configs/qwen2_5_7b_v5p.py --devices v5p-64     does it fit? exit code 1 when not
   codegym doctor configs/smoke_cpu.py                        would it work here, and what to do where not
   codegym reverify runs/smoke                                derive every stored episode again
+  codegym eval configs/mine.py --suite bfcl,zebra            on suites made elsewhere; see codegym suites
   codegym view runs/smoke                                    curves and episodes in a browser, live
   codegym status runs/*                                      where each run stands
 
@@ -34,7 +45,18 @@ exit codes:
       done is kept, and the same command goes on
  130  interrupted by Ctrl-C, in good order too; a second one ends at once. The same command goes on
 """
-_STOP_IN_GOOD_ORDER = ("run", "sft", "train", "eval", "control", "synth", "synth-llm", "filter", "reverify")
+_STOP_IN_GOOD_ORDER = (
+    "run",
+    "sft",
+    "train",
+    "eval",
+    "control",
+    "synth",
+    "synth-llm",
+    "filter",
+    "reverify",
+    "suites",
+)
 """Commands that ask at safe points whether to stop. The others end at once, and are soon done again."""
 
 
@@ -87,6 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     runs.add_run(commands)
     synthesis.add(commands)
     learning.add(commands)
+    suites.add(commands)
     runs.add_looks(commands)
     watching.add(commands)
     task_sets.add(commands)

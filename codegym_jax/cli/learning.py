@@ -6,6 +6,7 @@ import pathlib
 import sys
 from typing import Any
 
+from codegym_jax.cli import suites
 from codegym_jax.cli.experiment_file import (
     add_experiment,
     add_processes,
@@ -24,7 +25,12 @@ def add(commands: Any) -> None:
     train = add_experiment(
         commands, "train", "Improve the warm-started policy by reinforcement learning.", _train
     )
-    evaluate = add_experiment(commands, "eval", "Success on held-out tasks, greedy and sampled.", _evaluate)
+    evaluate = add_experiment(
+        commands,
+        "eval",
+        "Success on held-out tasks, greedy and sampled; or on suites made elsewhere.",
+        _evaluate,
+    )
     for command in (sft, train, evaluate):
         add_processes(command)
     for command in (sft, train):
@@ -50,6 +56,7 @@ def add(commands: Any) -> None:
     evaluate.add_argument(
         "--split", nargs="+", default=["validation_config"], choices=SPLITS, help="of the task set"
     )
+    suites.add_to_eval(evaluate)
     add_experiment(
         commands,
         "control",
@@ -114,6 +121,8 @@ def _train(options: argparse.Namespace) -> int:
 
 def _evaluate(options: argparse.Namespace) -> int:
     config = load_config(options)
+    if options.suite:
+        return suites.evaluate_suites(options, config)
     with joined(options) as processes:
         from codegym_jax.pipelines.evaluate import run_evaluation
         from codegym_jax.pipelines.experiment import prepare

@@ -10,6 +10,7 @@ import jinja2
 from markupsafe import Markup
 
 from codegym_jax.report import figures, timeline, transcripts
+from codegym_jax.report.out_of_domain import out_of_domain
 from codegym_jax.report.run_folder import RunFolder, read_run
 
 _PACKAGES = (
@@ -54,6 +55,7 @@ def render(run: RunFolder) -> str:
         facts=figures.facts(run),
         accepted=figures.accepted(run),
         splits=figures.headline(run),
+        scores=out_of_domain(run),
         curves=main,
         diagnostics=more,
         alarms=figures.alarms(run),

@@ -52,6 +52,8 @@ class RunFolder:
     """Of the task set."""
     evaluations: dict[str, dict[str, Any]]
     """Phase -> mode -> split -> success rate as JSON, with its counts by environment."""
+    suites: dict[str, Any]
+    """The table of suites made elsewhere; empty before any was played."""
     episodes: list[EpisodeFile]
     """All files of the evaluations before and after, the first and the last one of training."""
 
@@ -91,6 +93,7 @@ def read_run(folder: Path) -> RunFolder:
         timing=read_object(folder / "timing.json"),
         manifest=read_object(folder / "task_set" / "manifest.json"),
         evaluations={phase: read_object(folder / "evaluations" / f"{phase}.json") for phase in PHASES},
+        suites=read_object(folder / "suites" / "table.json"),
         episodes=list(_episode_files(folder / "episodes")),
     )
 

@@ -7,6 +7,7 @@ make one call; any other message is answered as an environment answers what is n
 import json
 import pathlib
 import threading
+from contextlib import AbstractContextManager
 from typing import Any
 
 from codegym_jax.config import SandboxConfig
@@ -89,7 +90,7 @@ class HeldOut:
 
 
 class _Session:
-    def __init__(self, env: Env, spec: EnvSpec, task: Task, lock: threading.Lock) -> None:
+    def __init__(self, env: Env, spec: EnvSpec, task: Task, lock: AbstractContextManager[Any]) -> None:
         self._env, self._spec, self._task, self._lock = env, spec, task, lock
         self._number = 0
 
