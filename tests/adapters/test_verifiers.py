@@ -68,7 +68,7 @@ def test_vf_eval_lets_an_oracle_earn_every_reward(home, task_set, tasks):
     with served(oracle(tasks)) as url:
         traces = evaluated(home, url, task_set, "-n", 3, "-c", 2)
     assert [trace["errors"] for trace in traces] == [[]] * 3
-    assert [trace["rewards"]["solved"]["value"] for trace in traces] == [1.0] * 3
+    assert [trace["rewards"]["solved"]["score"] for trace in traces] == [1.0] * 3
     assert {trace["stop_condition"] for trace in traces} == {"episode_ended"}
     played = {trace["task"]["data"]["id"]: trace for trace in traces}
     assert set(played) == {task.task_id for task in tasks[:3]}
@@ -92,7 +92,7 @@ def test_what_a_model_is_told_hides_the_config(home, task_set, tasks, specs):
     assert heard == [[{"role": "user", "content": spec.statement}]]
     assert task.config_json not in json.dumps(heard)
     assert [tool["name"] for tool in trace["tools"]] == [tool.name for tool in spec.tools]
-    assert trace["rewards"]["solved"]["value"] == 0.0
+    assert trace["rewards"]["solved"]["score"] == 0.0
 
 
 def test_what_a_model_does_wrong_is_told_to_it(home, task_set):
@@ -107,13 +107,15 @@ def test_what_a_model_does_wrong_is_told_to_it(home, task_set):
     assert "unknown tool" in told[0]
     assert told[1] == "Error: Done lacks the parameter answer"
     assert trace["metrics"] == {"tool_calls": 3, "failed_calls": 1}
-    assert (trace["rewards"]["solved"]["value"], trace["errors"]) == (0.0, [])
+    assert (trace["rewards"]["solved"]["score"], trace["errors"]) == (0.0, [])
 
 
 def test_vf_validate_plays_the_oracles(home, task_set):
-    code, printed = run(home, "vf-validate", "--taskset.folder", task_set, "--runtime.type", "subprocess")
+    local = ("--runtime.type", "subprocess", "--no-rich")
+    code, printed = run(home, "vf-validate", "--taskset.folder", task_set, *local)
     assert code == 0, printed
-    assert "5/5" in printed
+    summary = json.loads(printed[printed.rindex("\n{") :])
+    assert (summary["total"], summary["valid_rate"]) == (5, 1.0)
 
 
 def test_a_folder_that_is_none_is_named(home, tmp_path):

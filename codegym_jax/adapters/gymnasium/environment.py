@@ -1,5 +1,6 @@
 """One environment of ours as a Gymnasium environment; its tasks are its starting states."""
 
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -98,9 +99,7 @@ class CodegymEnv(gymnasium.Env[str, str]):
         """
         super().reset(seed=seed)
         task = self._choose(options or {})
-        episode = self._open(task)
-        self.close()
-        self.task, self._episode = task, episode
+        self._take(task, self._open(task))
         return self._opening, {"tools": [tool_schema(tool) for tool in self.environment.tools]}
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
@@ -154,16 +153,21 @@ class CodegymEnv(gymnasium.Env[str, str]):
             except BaseException:
                 episode.close()
                 raise
-            self.close()
-            self.task, self._episode = state.task, episode
+            self._take(state.task, episode)
         else:
             self._episode.restore_state(state.episode)
 
     def close(self) -> None:
         """Frees the guest."""
         if self._episode is not None:
-            self._episode.close()
             self._episode = None
+            self._free()
+
+    def _take(self, task: Task, episode: Env) -> None:
+        """Goes on with an episode; its guest is freed in the end, also where nobody calls `close`."""
+        self.close()
+        self.task, self._episode = task, episode
+        self._free = weakref.finalize(self, episode.close)
 
     def _begun(self) -> Env:
         if self._episode is None:

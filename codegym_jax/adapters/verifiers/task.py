@@ -1,10 +1,12 @@
 """One task for verifiers: what the model is told, its tools, when it ends and what it earns."""
 
+import contextlib
+
 import verifiers.v1 as vf
 
+from codegym_jax.adapters.catalog import shared_sandbox
 from codegym_jax.adapters.verifiers.episode_tools import EpisodeState, EpisodeTools, TaskData
 from codegym_jax.envs.env import Env, EnvError
-from codegym_jax.envs.sandbox import Sandbox
 
 
 class TaskConfig(vf.TaskConfig):
@@ -51,11 +53,10 @@ class Task(vf.Task[TaskData, EpisodeState, TaskConfig]):
     async def validate(self, runtime: vf.Runtime) -> bool:
         """Whether the environment's own oracle earns the full reward; what `vf-validate` asks."""
         del runtime  # the sandbox is in this process
-        env = Env(Sandbox(), self.data.environment, self.data.config_json)
+        data = self.data
         try:
-            env.run_oracle()
-            return env.reward == 1.0
+            with contextlib.closing(Env(shared_sandbox(), data.environment, data.config_json)) as env:
+                env.run_oracle()
+                return env.reward == 1.0
         except EnvError:
             return False
-        finally:
-            env.close()
