@@ -68,7 +68,8 @@ build/adapters/%/.installed: tests/adapters/requirements-%.txt requirements.lock
 	build/adapters/$*/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
-test-adapters: build/adapters/verifiers/.installed
+test-adapters: build/adapters/openenv/.installed build/adapters/verifiers/.installed
+	build/adapters/openenv/bin/python -m pytest tests/adapters/test_openenv.py
 	build/adapters/verifiers/bin/python -m pytest tests/adapters/test_verifiers.py
 
 lint: setup
@@ -79,7 +80,7 @@ lint: setup
 
 lock:
 	$(PYTHON) -m pip install --quiet uv
-	$(PYTHON) -m uv pip compile pyproject.toml --universal --extra dev --extra problems --extra synth --extra hub --extra gguf --extra tensorboard --extra gcs --extra view --extra mcp --no-annotate --no-header -o requirements.lock
+	$(PYTHON) -m uv pip compile pyproject.toml --universal --extra dev --extra problems --extra synth --extra hub --extra gguf --extra tensorboard --extra gcs --extra view --extra serve --extra mcp --no-annotate --no-header -o requirements.lock
 
 guest: setup
 	$(BIN)/python -m envs_wasm.python_guest.build

@@ -20,9 +20,11 @@ _EXPORT_EXAMPLES = """examples:
   codegym export task_sets/mine --format published --out mine/
   codegym export task_sets/mine --format messages --out oracle.jsonl --split train
   codegym export runs/mine --format messages --out good.parquet     episodes that earned the reward
+  codegym export task_sets/mine --format prompts --out prompts.parquet --split train
 
-`codegym import` takes the first three back. The last two are chats (rows of messages and tools) for trainers
-of all kinds, this one among them: `--set sft.source=oracle.jsonl`.
+`codegym import` takes the first three back. The next two are chats (rows of messages and tools) for trainers
+of all kinds, this one among them: `--set sft.source=oracle.jsonl`. The last is for trainers that play
+themselves: rows of prompt, tools, answer and info.
 """
 
 
@@ -56,12 +58,14 @@ def add(commands: Any) -> None:
         metavar="TASK_SET",
         help="the folder of a task set; for messages also of a run",
     )
-    export.add_argument("--format", choices=("jsonl", "parquet", "published", "messages"), required=True)
+    export.add_argument(
+        "--format", choices=("jsonl", "parquet", "published", "messages", "prompts"), required=True
+    )
     export.add_argument(
         "--out",
         type=pathlib.Path,
         required=True,
-        help="a file (messages: .jsonl or .parquet); for published a folder",
+        help="a file (messages, prompts: .jsonl or .parquet); for published a folder",
     )
     export.add_argument(
         "--split", nargs="+", default=[], choices=SPLITS, help="only these; of a run's episodes: train"

@@ -1,7 +1,11 @@
-"""Tasks as flat rows for other tools: JSON lines or Parquet, each row holding all that rebuilds its task.
+"""Tasks as flat rows for other tools: JSON lines or Parquet.
 
 What differs in form from task to task (config, answer, the tools' schemas) is JSON text, as column stores and
-most readers want one type a column. Import takes the rows back (`codegym import`).
+most readers want one type a column. Rows of `task_record` hold all that rebuilds a task, and `codegym import`
+takes them back. Rows of `prompt_record` are what trainers read: a prompt to play from, and an answer.
+
+Source: https://huggingface.co/docs/trl/dataset_formats (a prompt as a list of messages; tools may be JSON
+text), https://docs.primeintellect.ai/verifiers/environments (prompt, answer, info as JSON text).
 """
 
 import itertools
@@ -33,6 +37,8 @@ COLUMNS = {
 }
 """Name -> type of what a row holds. `tools_json` is a list of function schemas as chat interfaces take them,
 `environment` the Python source, `config_json` and `answer_json` are hidden from a policy."""
+PROMPT_COLUMNS = {"prompt": "prompt", "tools": "string", "answer": "string", "info": "string"}
+"""Of `prompt_record`. `tools` and `info` are JSON text; so is `answer`, which is hidden from a policy."""
 _BATCH_ROWS = 1024
 
 
@@ -56,6 +62,32 @@ def task_record(spec: EnvSpec, task: Task, split: str) -> dict[str, Any]:
         "oracle_observations": list(task.oracle_observations),
         "oracle_calls": len(task.oracle_actions),
         "answer_json": task.answer_json,
+    }
+
+
+def prompt_record(spec: EnvSpec, task: Task, split: str, index: int) -> dict[str, Any]:
+    """A task as a prompt for trainers; its keys are `PROMPT_COLUMNS`.
+
+    Args:
+      spec: its environment.
+      task: the task.
+      split: that it is in.
+      index: its place there, by which the servers of a task set find it.
+    """
+    info = {
+        "task_id": task.task_id,
+        "env_id": task.env_id,
+        "split": split,
+        "index": index,
+        "license": spec.license,
+        "origin": spec.origin,
+        "oracle_calls": len(task.oracle_actions),
+    }
+    return {
+        "prompt": [{"role": "user", "content": spec.statement.strip()}],
+        "tools": json.dumps([tool_schema(tool) for tool in spec.tools]),
+        "answer": task.answer_json,
+        "info": json.dumps(info),
     }
 
 
@@ -84,7 +116,8 @@ def write_parquet(
     Args:
       path: of the file.
       records: each with the keys of `columns`.
-      columns: name -> type: "string", "strings", "integer", or "messages" of a chat.
+      columns: name -> type: "string", "strings", "integer", "messages" of a chat, or a "prompt" of messages
+        without calls.
 
     Raises:
       ExportError: when the package pyarrow is missing, or a text has no UTF-8 form.
@@ -101,6 +134,7 @@ def write_parquet(
         "strings": arrow.list_(text),
         "integer": arrow.int64(),
         "messages": arrow.list_(message),
+        "prompt": arrow.list_(arrow.struct([("role", text), ("content", text)])),
     }
     schema = arrow.schema([(name, types[kind]) for name, kind in columns.items()])
     count = 0
@@ -139,7 +173,7 @@ def _check_text(record: Mapping[str, Any]) -> None:
             try:
                 (text if isinstance(text, str) else json.dumps(text, ensure_ascii=False)).encode("utf-8")
             except UnicodeEncodeError as error:
-                subject = record.get("task_id", record["env_id"])
+                subject = record.get("task_id") or record.get("env_id") or json.dumps(record["prompt"])
                 raise ExportError(
                     f"{subject[:200]!r}: {name} has a character without a UTF-8 form, which Parquet"
                     " cannot hold; export it with --format jsonl"

@@ -8,14 +8,28 @@ from typing import Any
 
 from codegym_jax.config import RunConfig
 from codegym_jax.data import messages
-from codegym_jax.data.export import ExportError, task_records, write_jsonl, write_parquet
+from codegym_jax.data.export import (
+    PROMPT_COLUMNS,
+    ExportError,
+    prompt_record,
+    task_records,
+    write_jsonl,
+    write_parquet,
+)
 from codegym_jax.data.splits import SPLITS, TRAIN
 from codegym_jax.data.task_set import ROWS, TaskSet
 from codegym_jax.pipelines.episode_rules import run_renderer
 from codegym_jax.pipelines.stored_episodes import episode_files, stored_episodes
 
-JSONL, PARQUET, PUBLISHED, MESSAGES = FORMATS = ("jsonl", "parquet", "published", "messages")
-"""Flat rows as `data.export` has them, twice; the rows of the published data set; chats (`data.messages`)."""
+JSONL, PARQUET, PUBLISHED, MESSAGES, PROMPTS = FORMATS = (
+    "jsonl",
+    "parquet",
+    "published",
+    "messages",
+    "prompts",
+)
+"""Flat rows as `data.export` has them, twice; the rows of the published data set; chats (`data.messages`);
+prompts for trainers (`data.export`)."""
 PUBLISHED_ENVIRONMENTS = "environments.jsonl"
 
 
@@ -33,7 +47,7 @@ def export_task_set(
     Args:
       folder: of the task set.
       out: a file; for `published` a folder, which gets `training_instance.jsonl` and `environments.jsonl`;
-        for `messages` the name says whether it will be Parquet.
+        for `messages` and `prompts` the name says whether it will be Parquet.
       format: one of `FORMATS`.
       splits: all unless given.
       licenses: all unless given.
@@ -62,6 +76,11 @@ def export_task_set(
         raise ExportError(f"--out must name a file for the format {format}, but {out} is a folder")
     if format == MESSAGES:
         return messages.write_rows(out, _oracle_chats(task_set, wanted)), [out]
+    if format == PROMPTS:
+        prompts = _prompts(TaskSet.open(folder), wanted, task_set.specs)
+        if out.suffix == ".parquet":
+            return write_parquet(out, prompts, PROMPT_COLUMNS), [out]
+        return write_jsonl(out, prompts), [out]
     write = write_jsonl if format == JSONL else write_parquet
     return write(out, task_records(task_set, wanted)), [out]
 
@@ -99,6 +118,14 @@ def export_run(
     if first is None:
         raise ExportError(f"{folder}: no episode earned the reward of a task of {', '.join(splits)}")
     return messages.write_rows(out, itertools.chain([first], remaining)), [out]
+
+
+def _prompts(task_set: TaskSet, splits: Sequence[str], specs: Collection[str]) -> Iterator[dict[str, Any]]:
+    """Those of some environments; their indices count all tasks of a split."""
+    for split in splits:
+        for index, task in enumerate(task_set.source(split)):
+            if task.env_id in specs:
+                yield prompt_record(task_set.specs[task.env_id], task, split, index)
 
 
 def _oracle_chats(task_set: TaskSet, splits: Sequence[str]) -> Iterator[messages.Chat]:
