@@ -12,13 +12,16 @@ from codegym_jax.cli import (
     environments,
     learning,
     runs,
+    serving,
+    study,
     suites,
     synthesis,
     task_sets,
     watching,
 )
-from codegym_jax.config import ExitCode, UserError
+from codegym_jax.config import CannotGoOn, ExitCode, Outage, UserError, exit_code_of
 from codegym_jax.pipelines import preemption
+from codegym_jax.pipelines.last_word import LAST_WORD
 
 _EXAMPLES = """examples:
   codegym run configs/smoke_cpu.py --run runs/smoke          every stage, resumes where it stopped
@@ -33,16 +36,19 @@ _EXAMPLES = """examples:
   codegym plan configs/qwen2_5_7b_v5p.py --devices v5p-64     does it fit? exit code 1 when not
   codegym doctor configs/smoke_cpu.py                        would it work here, and what to do where not
   codegym reverify runs/smoke                                derive every stored episode again
+  codegym replay runs/smoke                                  make the update again that ended a run by NaN
   codegym eval configs/mine.py --suite bfcl,zebra            on suites made elsewhere; see codegym suites
+  codegym study configs/study/tiny.py --out studies/tiny     ways to learn, at one budget, and a page
   codegym view runs/smoke                                    curves and episodes in a browser, live
+  codegym serve runs/chat                                    the policy behind OpenAI's chat interface
   codegym status runs/*                                      where each run stands
 
 exit codes:
    0  done
    1  something checked was found wrong, or the run cannot go on
    2  a user's mistake, told in one line
-  42  stopped since the machine is taken away (SIGTERM), or since another process of the run was lost: what is
-      done is kept, and the same command goes on
+  42  stopped since the machine is taken away (SIGTERM), another process of the run was lost, or a bucket does
+      not answer: what is done is kept, and the same command goes on
  130  interrupted by Ctrl-C, in good order too; a second one ends at once. The same command goes on
 """
 _STOP_IN_GOOD_ORDER = (
@@ -55,6 +61,7 @@ _STOP_IN_GOOD_ORDER = (
     "synth-llm",
     "filter",
     "reverify",
+    "study",
     "suites",
 )
 """Commands that ask at safe points whether to stop. The others end at once, and are soon done again."""
@@ -70,23 +77,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments, passed_on = _split_at_dashes(sys.argv[1:] if arguments is None else arguments)
     options = parser.parse_args(arguments, argparse.Namespace(passed_on=passed_on))
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    in_order = options.command in _STOP_IN_GOOD_ORDER
-    with preemption.in_good_order() if in_order else contextlib.nullcontext():
+    with LAST_WORD.of(options.command), contextlib.ExitStack() as in_order:
         try:
-            return options.call(options)
-        except (UserError, OSError) as error:
-            _tell(options.command, str(error))
-            return ExitCode.USER
+            if options.command in _STOP_IN_GOOD_ORDER:
+                in_order.enter_context(preemption.in_good_order())
+            code = options.call(options)
+            LAST_WORD.say(code, "done" if code == ExitCode.DONE else "something was found wrong")
+            return code
+        except (UserError, OSError, CannotGoOn) as error:
+            return _end(options.command, exit_code_of(error), str(error))
+        except Outage as outage:
+            return _end(options.command, ExitCode.RESUMABLE, f"{outage}; the same command resumes")
         except preemption.Stopped as stop:
-            _tell(options.command, f"stopped{f': {stop}' if str(stop) else ''}; the same command resumes")
-            return preemption.exit_code()
+            line = f"stopped{f': {stop}' if str(stop) else ''}; the same command resumes"
+            return _end(options.command, preemption.exit_code(), line)
         except KeyboardInterrupt:
-            _tell(options.command, "interrupted; the same command resumes")
-            return ExitCode.INTERRUPTED
+            return _end(options.command, ExitCode.INTERRUPTED, "interrupted; the same command resumes")
 
 
-def _tell(command: str, line: str) -> None:
+def _end(command: str, code: ExitCode, line: str) -> int:
     print(f"codegym {command}: {line}", file=sys.stderr)
+    LAST_WORD.say(code, line)
+    return code
 
 
 def _split_at_dashes(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -110,8 +122,10 @@ def _parser() -> argparse.ArgumentParser:
     synthesis.add(commands)
     learning.add(commands)
     suites.add(commands)
+    study.add(commands)
     runs.add_looks(commands)
     watching.add(commands)
+    serving.add(commands)
     task_sets.add(commands)
     environments.add(commands)
     adapters.add(commands)

@@ -2,8 +2,13 @@
 
 import contextlib
 import pathlib
+import re
+import shutil
 import uuid
 from collections.abc import Iterator
+
+_UNFINISHED = re.compile(r"\..+\.partial|[^.].*\.tmp")
+"""Names under which a file or a folder is written that gets its own when it is whole."""
 
 
 @contextlib.contextmanager
@@ -22,3 +27,13 @@ def write_atomically(path: pathlib.Path, text: str) -> None:
     """Writes a text file under a temporary name and renames it."""
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def remove_unfinished(folder: pathlib.Path) -> None:
+    """Removes what processes that were killed had begun to write below a folder, in which none is at work."""
+    found = [path for path in folder.rglob("*") if _UNFINISHED.fullmatch(path.name)]
+    for path in found:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)

@@ -12,16 +12,19 @@ import logging
 import os
 import pathlib
 import shutil
+import socket
 from collections.abc import Iterator
 from typing import Any
 
 from etils import epath
 from fsspec.implementations.local import LocalFileSystem
 
-from codegym_jax.config import UserError
+from codegym_jax.config import Outage, UserError
 from codegym_jax.data.atomic import replacing
 
 REMOTE = "gs://"
+_FAILED_FOR_NOW = {408, 429, *range(500, 600)}
+"""Status codes of HTTP: too slow, too many, and what the service itself got wrong."""
 
 Place = pathlib.Path | epath.Path
 """A local path, or one on a bucket, which keeps its two slashes."""
@@ -44,11 +47,17 @@ def is_remote(place: str | os.PathLike[str]) -> bool:
     return text.startswith(REMOTE)
 
 
+class BucketOutage(Outage):
+    """A bucket that does not answer, or cannot for now, however often it was asked."""
+
+
 class Store:
     """The files below one folder. Names are relative to it, with slashes, on a bucket and elsewhere.
 
     Args:
       place: the folder; made when something is first written.
+
+    Every call raises `StoreError` where the bucket refuses it, and `BucketOutage` where it does not answer.
 
     Raises:
       StoreError: for an address of another kind, or where the package for buckets is missing.
@@ -162,12 +171,17 @@ def _google_storage() -> Any:
 
 @contextlib.contextmanager
 def _told(place: Place) -> Iterator[None]:
-    """What a bucket refuses, told in one line; network failures come after gcsfs has tried for a while."""
+    """What a bucket refuses, told in one line; network failures come after gcsfs has tried for a while.
+
+    What the local disk refuses stays as it is.
+    """
     try:
         yield
     except (FileNotFoundError, StoreError):
         raise
     except Exception as error:
+        if is_remote(place) and _is_outage(error):
+            raise BucketOutage(f"{place} does not answer ({type(error).__name__}: {error})") from error
         if not is_remote(place) or not _is_refusal(error):
             raise
         raise StoreError(
@@ -177,11 +191,29 @@ def _told(place: Place) -> Iterator[None]:
         ) from error
 
 
-def _is_refusal(error: Exception) -> bool:
-    import google.auth.exceptions
-    from gcsfs.retry import HttpError
+def _is_outage(error: Exception) -> bool:
+    """Whether the network or the service failed; by what gcsfs raises when it has asked often enough."""
+    import aiohttp
+    import requests
+    from gcsfs.retry import ChecksumError, HttpError
+    from google.auth.exceptions import GoogleAuthError, TransportError
 
-    return isinstance(error, OSError | HttpError | google.auth.exceptions.GoogleAuthError)
+    if isinstance(error, HttpError):
+        return int(error.code or 0) in _FAILED_FOR_NOW
+    if isinstance(error, GoogleAuthError):
+        return isinstance(error, TransportError) or error.retryable
+    network = ConnectionError | TimeoutError | socket.gaierror | aiohttp.ClientError
+    return isinstance(error, network | requests.RequestException | ChecksumError)
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether the service said no: then an `OSError` has no number, as those of the disk have."""
+    from gcsfs.retry import HttpError
+    from google.auth.exceptions import GoogleAuthError
+
+    if isinstance(error, OSError):
+        return error.errno is None
+    return isinstance(error, HttpError | GoogleAuthError)
 
 
 def _checksum(info: dict[str, Any]) -> str:

@@ -208,6 +208,28 @@ class WorkingCopy:
                     self._store.write(name, data)
                 self._there[name], self._pushed[name] = _md5_of(data), stamp
 
+    def put(self, name: str, text: str) -> None:
+        """Writes a file here and on the bucket, where the run is this process's by `take`.
+
+        Raises:
+          RunTaken: when another process has taken the run; nothing is written then.
+        """
+        with self._turn:
+            if not self._token:
+                return
+            self._require_own()
+            write_atomically(self.folder / name, text)
+            self._store.write(name, text.encode())
+            self._there[name], self._pushed[name] = _md5_of(text.encode()), _stamp(self.folder / name)
+
+    def remove(self, name: str) -> None:
+        """Removes a file here and on the bucket."""
+        with self._turn:
+            (self.folder / name).unlink(missing_ok=True)
+            self._store.remove(name)
+            self._there.pop(name, None)
+            self._pushed.pop(name, None)
+
     def take(self) -> str:
         """Makes this process the one that writes on the bucket, from now on.
 

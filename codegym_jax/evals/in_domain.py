@@ -40,3 +40,11 @@ def to_json(rate: SuccessRate) -> dict[str, Any]:
         "n": rate.n,
         "by_env": {env_id: list(counts) for env_id, counts in rate.by_env.items()},
     }
+
+
+def told(rate: Mapping[str, Any]) -> str:
+    """An entry of `result.json` as one line for people; an empty split has no rate."""
+    if not rate["n"]:
+        return "no rate: no task was played"
+    low, high = rate["ci95"]
+    return f"{rate['success']:.3f} [{low:.3f}, {high:.3f}] n={rate['n']}"

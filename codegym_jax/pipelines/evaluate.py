@@ -9,7 +9,7 @@ from typing import Any
 from codegym_jax.data.atomic import write_atomically
 from codegym_jax.data.splits import TEST_CONFIG, TEST_ENV
 from codegym_jax.data.stable_hash import stable_hash
-from codegym_jax.evals.in_domain import success_rate, to_json
+from codegym_jax.evals.in_domain import success_rate, to_json, told
 from codegym_jax.pipelines.console import bar, say
 from codegym_jax.pipelines.preemption import keeping
 from codegym_jax.pipelines.workbench import Workbench
@@ -66,10 +66,9 @@ def run_evaluation(
                 )
             bench.save_episodes(f"eval_{name}/{split}_{mode}", episodes)
             bench.save_transcripts(f"{name}/{split}_{mode}", episodes[:TRANSCRIPTS])
-            rate = success_rate(episodes)
-            result.setdefault(mode, {})[split] = to_json(rate)
-            low, high = rate.ci95
-            say(f"eval {name}: {split} {mode} {rate.success:.3f} [{low:.3f}, {high:.3f}] n={rate.n}")
+            rate = to_json(success_rate(episodes))
+            result.setdefault(mode, {})[split] = rate
+            say(f"eval {name}: {split} {mode} {told(rate)}")
     result["compiled_programs"] = bench.sampler.compiled_programs
     if bench.processes.is_first:
         path.parent.mkdir(exist_ok=True)

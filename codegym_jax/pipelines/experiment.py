@@ -12,10 +12,12 @@ from codegym_jax.config import RunConfig
 from codegym_jax.data.atomic import write_atomically
 from codegym_jax.data.splits import TEST_CONFIG, TEST_ENV
 from codegym_jax.data.working_copy import own_folder
+from codegym_jax.evals.in_domain import told
 from codegym_jax.metrics import Sink, read_metrics
 from codegym_jax.pipelines import sft
 from codegym_jax.pipelines.console import say
 from codegym_jax.pipelines.evaluate import run_evaluation
+from codegym_jax.pipelines.presence import Presence
 from codegym_jax.pipelines.processes import ALONE, Processes
 from codegym_jax.pipelines.profiling import Profile
 from codegym_jax.pipelines.reverify import run_reverify
@@ -55,6 +57,8 @@ def prepare(
     if given and not adopted:
         check_task_set(given)
     open_run(config, folder, processes)
+    if processes.is_first:
+        Presence(folder, bench.copy)
     say(f"run {bench.copy.url if bench.copy else folder}: {device_line()}")
     bench.once(lambda: adopted or _give_task_set(bench, given))
     environments, tasks = len(bench.task_set.specs), sum(bench.task_set.counts.values())
@@ -90,25 +94,30 @@ def run_experiment(
     return json.loads(processes.from_first((bench.folder / "result.json").read_bytes))
 
 
-def run_control(config: RunConfig, folder: pathlib.Path, cache: pathlib.Path) -> dict[str, Any]:
+def run_control(
+    config: RunConfig, folder: pathlib.Path, cache: pathlib.Path, processes: Processes = ALONE
+) -> dict[str, Any]:
     """Spends on more supervised learning the time that reinforcement learning took, and evaluates that.
 
     The number of updates is fixed when the control starts, so that it resumes to the same end.
     """
-    bench = prepare(config, folder, cache)
+    bench = prepare(config, folder, cache, processes)
     params = sft.run_sft(bench)
-    path = folder / "control.json"
-    if not path.exists():
-        write_atomically(path, json.dumps({"steps": _equal_time_steps(folder)}) + "\n")
-    steps = json.loads(path.read_text())["steps"]
+    steps = json.loads(processes.from_first(lambda: _control_steps(bench.folder)))["steps"]
     say(f"control: {steps} more supervised updates, the time that reinforcement learning took")
     with bench.timed("control"):
         params = sft.run_sft(bench, stage=sft.CONTROL, start=params, steps=steps)
         run_evaluation(bench, params, "control")
-    result = json.loads((folder / "result.json").read_text())
-    finish(bench, result["params_hash"])
-    bench.push()
-    return json.loads((folder / "result.json").read_text())
+    result = bench.folder / "result.json"
+    bench.once(lambda: finish(bench, json.loads(result.read_text())["params_hash"]))
+    return json.loads(processes.from_first(result.read_bytes))
+
+
+def _control_steps(folder: pathlib.Path) -> bytes:
+    path = folder / "control.json"
+    if not path.exists():
+        write_atomically(path, json.dumps({"steps": _equal_time_steps(folder)}) + "\n")
+    return path.read_bytes()
 
 
 def finish(bench: Workbench, final_hash: str) -> None:
@@ -138,9 +147,7 @@ def finish(bench: Workbench, final_hash: str) -> None:
     for key in ("heldout_config", "heldout_env"):
         for when in ("before", "after", "control"):
             if f"{key}_{when}" in result:
-                rate = result[f"{key}_{when}"]
-                low, high = rate["ci95"]
-                say(f"{key}_{when:8s} {rate['success']:.3f} [{low:.3f}, {high:.3f}] n={rate['n']}")
+                say(f"{key}_{when:8s} {told(result[f'{key}_{when}'])}")
     say(reverified.summary())
     say(f"sampler: {result['compiled_programs']} compiled programs; parameters {final_hash}")
     say(f"report: {report}")

@@ -3,7 +3,8 @@
 A star: every process is connected with process 0. Nothing here touches a device, so a thread may exchange
 episodes while another one runs programs over all devices, whose order must be the same in every process.
 
-A process that ends, or says nothing for `SILENCE_S`, ends the run: each of the others is told which it was.
+A process that ends, or says nothing for `SILENCE_S`, ends the run: each of the others is told which it was,
+and what to exit with: what that process said (`stop`), or that the run can be resumed.
 """
 
 import os
@@ -13,6 +14,8 @@ import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
+
+from codegym_jax.config import ExitCode, Outage
 
 SILENCE_S = 30.0
 """A process is given up when it sent nothing for so long: its machine or the network is gone."""
@@ -25,7 +28,7 @@ _PIECE = 1 << 20
 _LEAVING = "leaving"
 
 
-class ProcessLost(RuntimeError):
+class ProcessLost(Outage):
     """Another process of the run has ended."""
 
 
@@ -42,8 +45,8 @@ class Links:
       index: of this process.
       count: of processes.
       peers: process -> a connected socket. Process 0 has one to each of the others, they have one to it.
-      on_loss: called once, in any thread, with what happened in words; ends this process, or else every call
-        of `gather` raises `ProcessLost`.
+      on_loss: called once, in any thread, with what happened in words, and what to exit with; ends this
+        process, or else every call of `gather` raises `ProcessLost`.
       on_notice: called once, in any thread, when another process passed on that all are to stop (`notify`),
         with its name.
       silence_s: see `SILENCE_S`.
@@ -56,7 +59,7 @@ class Links:
         count: int,
         peers: Mapping[int, socket.socket],
         *,
-        on_loss: Callable[[str], None],
+        on_loss: Callable[[str, ExitCode], None],
         on_notice: Callable[[str], None] = lambda name: None,
         silence_s: float = SILENCE_S,
         beat_s: float = BEAT_S,
@@ -108,10 +111,10 @@ class Links:
         self._leaving.set()
         self.close()
 
-    def stop(self, why: str) -> None:
-        """Tells the others that this process ends, and why; then closes the connections."""
+    def stop(self, why: str, code: ExitCode) -> None:
+        """Tells the others that this process ends, why, and with what; then closes the connections."""
         self._leaving.set()
-        self._tell_all(f"{self._names[self.index]} stopped: {why}")
+        self._tell_all(f"{self._names[self.index]} stopped: {why}", code)
         self.close()
 
     def close(self) -> None:
@@ -125,7 +128,7 @@ class Links:
             while True:
                 frame = _receive(self._peers[peer])
                 if frame.kind == _STOPPED:
-                    self._lose(frame.payload.decode())
+                    self._lose(frame.payload[1:].decode(), ExitCode(frame.payload[0]))
                 elif frame.kind == _NOTICE:
                     if not self._notified.is_set():
                         self._on_notice(frame.payload.decode())
@@ -152,8 +155,10 @@ class Links:
             with self._sending[peer]:
                 _send_all(self._peers[peer], _HEAD.pack(kind, len(name), len(payload)) + name)
                 _send_all(self._peers[peer], payload)
+        except TimeoutError:
+            self._lose(f"{self._names[peer]} takes nothing any more")
         except OSError:
-            self._lose(f"{self._names[peer]} is gone")
+            pass  # it has ended; who listens to it reads its last words first, or finds that it is gone
 
     def _pass_on(self, name: str) -> None:
         if not self._notified.is_set():
@@ -168,20 +173,20 @@ class Links:
                 raise ProcessLost(self._lost)
             return self._arrived[peer, channel].popleft()
 
-    def _lose(self, what: str) -> None:
+    def _lose(self, what: str, code: ExitCode = ExitCode.RESUMABLE) -> None:
         with self._news:
             if self._leaving.is_set() or self._lost:
                 return
             self._lost = what
             self._news.notify_all()
-        self._tell_all(what)
-        self._on_loss(what)
+        self._tell_all(what, code)
+        self._on_loss(what, code)
 
-    def _tell_all(self, what: str) -> None:
+    def _tell_all(self, what: str, code: ExitCode) -> None:
         for peer, connection in self._peers.items():
             try:
                 with self._sending[peer]:
-                    data = what.encode()
+                    data = bytes([code]) + what.encode()
                     _send_all(connection, _HEAD.pack(_STOPPED, 0, len(data)) + data)
             except OSError:  # it is gone itself
                 continue

@@ -24,13 +24,16 @@ from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import Any
 
-from codegym_jax.config import ExitCode
+from codegym_jax.config import ExitCode, UserError
+from codegym_jax.pipelines.last_word import LAST_WORD
 
 GRACE_S = 25.0
 """From a notice until the process ends, wherever it is: 5 s less than Google's spot machines, Kubernetes and
 Slurm give unless told otherwise. A checkpoint that is being written is no part of it: it is whole or absent
 should the machine be gone first."""
-AHEAD_S = 10.0
+GRACE_VARIABLE = "CODEGYM_GRACE_S"
+"""The environment variable by which a launcher gives another grace period, in seconds."""
+AHEAD_SHARE = 0.4
 """Of that, how long to wait for a step that is sampled ahead. Without it the step before cannot be saved."""
 
 _AT_ONCE = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
@@ -49,6 +52,7 @@ class Notice:
     """Whether this process is to stop, since when and why. A signal handler writes it, so it has no lock."""
 
     def __init__(self) -> None:
+        self.grace_s = GRACE_S
         self._since_s = math.inf
         self._saving_since_s = self._saved_s = 0.0
         self._wake: Callable[[], None] = lambda: None
@@ -65,14 +69,14 @@ class Notice:
     @property
     def overdue(self) -> bool:
         """Whether a step that is sampled ahead has had its time."""
-        return monotonic() - self._since_s > AHEAD_S
+        return monotonic() - self._since_s > AHEAD_SHARE * self.grace_s
 
     def left_s(self) -> float:
         """Seconds of the grace period, which stands still while a checkpoint is written; infinite without a
         notice, or where a person interrupted, who can wait."""
         if self._saving_since_s or self.reason == signal.SIGINT.name:
             return math.inf
-        return self._since_s + GRACE_S + self._saved_s - monotonic()
+        return self._since_s + self.grace_s + self._saved_s - monotonic()
 
     def give(self, reason: str) -> None:
         """Notes that this process is to stop; the first reason stays."""
@@ -164,7 +168,11 @@ def in_good_order() -> Iterator[None]:
     A thread takes the note, which Python wakes even while the main thread waits for a device or a compiler;
     and that thread ends the process when the grace period is over. Worker processes are not told: their
     parent stops asking them. In any thread but the main one nothing is installed, for it cannot be.
+
+    Raises:
+      UserError: when `GRACE_VARIABLE` holds no number of seconds.
     """
+    NOTICE.grace_s = _grace_s()
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -188,6 +196,17 @@ def in_good_order() -> Iterator[None]:
             thread.join()
 
 
+def _grace_s() -> float:
+    given = os.environ.get(GRACE_VARIABLE) or str(GRACE_S)
+    try:
+        grace_s = float(given)
+    except ValueError:
+        grace_s = math.nan
+    if not 0 < grace_s < math.inf:
+        raise UserError(f"{GRACE_VARIABLE} must be a number of seconds, got {given!r}")
+    return grace_s
+
+
 def _note(number: int, _: object) -> None:
     """The handler of the first signal; runs in the main thread, when that comes to it."""
     _handle(_AT_ONCE)
@@ -206,7 +225,7 @@ def _watch(inbox: socket.socket) -> None:
     while True:
         left_s = NOTICE.left_s()
         if left_s <= 0:
-            _end(f"no safe point came within {GRACE_S:.0f} s; the same command resumes", ExitCode.RESUMABLE)
+            _end_late()
         if not select.select([inbox], (), (), left_s if left_s < math.inf else None)[0]:
             continue
         received = inbox.recv(4096)
@@ -215,7 +234,8 @@ def _watch(inbox: socket.socket) -> None:
         for number in received:
             if number in _AT_ONCE:
                 if signaled and number == signal.SIGTERM:  # the main thread is where no handler can run
-                    _end("a second SIGTERM", 128 + signal.SIGTERM)
+                    _tell("a second SIGTERM")
+                    os._exit(128 + signal.SIGTERM)
                 signaled = True
                 NOTICE.give(signal.Signals(number).name)
         if NOTICE.requested and not told:
@@ -229,10 +249,12 @@ def _tell(line: str) -> None:
     os.write(2, f"codegym: {line}\n".encode())
 
 
-def _end(why: str, code: int) -> None:
-    """Ends this process as a kill would, from any thread; but with an exit code of its own."""
+def _end_late() -> None:
+    """Ends this process as a kill would, but with an exit code of its own, and a word."""
+    why = f"no safe point came within {NOTICE.grace_s:g} s; the same command resumes"
     _tell(why)
-    os._exit(code)
+    LAST_WORD.say_soon(ExitCode.RESUMABLE, why)
+    os._exit(ExitCode.RESUMABLE)
 
 
 def _send(outbox: socket.socket) -> None:

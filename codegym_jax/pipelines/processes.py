@@ -11,6 +11,7 @@ import os
 import secrets
 import socket
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,14 +22,17 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from codegym_jax.config import ExitCode, UserError
+from codegym_jax.config import ExitCode, Outage, UserError, exit_code_of
 from codegym_jax.pipelines.console import CONSOLE
+from codegym_jax.pipelines.last_word import LAST_WORD
 from codegym_jax.pipelines.links import Links
 from codegym_jax.pipelines.preemption import NOTICE, Stopped, requested
 
 AUTOMATIC = "auto"
 """In place of a coordinator's address: as JAX finds it on TPU pods, and under Slurm or Open MPI."""
 
+_JOIN_S = 300.0
+"""How long the processes wait for each other at their start."""
 _JAX_SILENCE_S = 100  # the second guard: `links` notices first, and can say who it was
 _GRACE_S = 10.0  # until a failed collective is taken for this process's own failure
 _ADDRESS_BYTES = 512
@@ -137,8 +141,9 @@ class NoMetrics:
 def joined(coordinator: str = "", process_id: int = -1, process_count: int = 0) -> Iterator[Processes]:
     """Joins the processes of a run for the time of a `with` block; must come before any use of a device.
 
-    When one of them ends before the block does, the others are ended too, with `ExitCode.RESUMABLE` and a
-    message on standard error that names it. When one is told to stop (`preemption`), all of them are; then
+    When one of them ends before the block does, the others are ended too, with its exit code, and a message
+    on standard error that names it; with `ExitCode.RESUMABLE` where it was lost, and where not all of them
+    came at the start. When one is told to stop (`preemption`), all of them are; then
     they raise `Stopped` at the same safe point, and leave together.
 
     Args:
@@ -148,14 +153,16 @@ def joined(coordinator: str = "", process_id: int = -1, process_count: int = 0) 
 
     Raises:
       UserError: when the arguments do not make a set of processes.
+      Outage: when the processes cannot connect.
     """
     if not coordinator:
         if process_id != -1 or process_count != 0:
             raise UserError("--process-id and --process-count need --coordinator HOST:PORT")
         yield ALONE
         return
-    _start_jax(coordinator, process_id, process_count)
-    links = _connect(coordinator)
+    with _in_time():
+        _start_jax(coordinator, process_id, process_count)
+        links = _connect(coordinator)
     CONSOLE.quiet = links.index != 0
     try:
         with NOTICE.passed_on(links.notify):
@@ -166,8 +173,8 @@ def joined(coordinator: str = "", process_id: int = -1, process_count: int = 0) 
     except BaseException as error:
         if isinstance(error, jax.errors.JaxRuntimeError):  # perhaps since another one is gone: then this ends
             sleep(_GRACE_S)
-        links.stop(f"{type(error).__name__}: {error}")
-        atexit.register(_exit_at_once, _exit_code(error))
+        links.stop(f"{type(error).__name__}: {error}", exit_code_of(error))
+        atexit.register(_exit_at_once, exit_code_of(error))
         raise
     finally:
         CONSOLE.quiet = False
@@ -180,11 +187,30 @@ def _leave(links: Links) -> None:
     jax.distributed.shutdown()
 
 
+@contextmanager
+def _in_time() -> Iterator[None]:
+    """Ends this process unless the `with` block ends in time. JAX's own time-out would abort it."""
+    missing = (
+        f"not all processes of the run came within {_JOIN_S:.0f} s; codegym doctor --distributed names them"
+    )
+    timer = threading.Timer(_JOIN_S, end_this_process, (missing, ExitCode.RESUMABLE))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 def _start_jax(coordinator: str, process_id: int, process_count: int) -> None:
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM away: `preemption`
+    patience: dict[str, Any] = {
+        "initialization_timeout": int(10 * _JOIN_S),
+        "heartbeat_timeout_seconds": _JAX_SILENCE_S,
+    }
     if coordinator == AUTOMATIC:
-        jax.distributed.initialize(heartbeat_timeout_seconds=_JAX_SILENCE_S)
+        jax.distributed.initialize(**patience)
         return
     host, colon, port = coordinator.rpartition(":")
     if not (host and colon and port.isdigit()):
@@ -197,13 +223,27 @@ def _start_jax(coordinator: str, process_id: int, process_count: int) -> None:
         coordinator,
         num_processes=process_count,
         process_id=process_id,
-        heartbeat_timeout_seconds=_JAX_SILENCE_S,
+        **patience,
     )
 
 
 def _connect(coordinator: str) -> Links:
-    """The star around process 0, which tells the others by JAX where it listens and what to say there."""
+    """This process's connections.
+
+    Raises:
+      Outage: when one of the others is gone already, or the network does not let them through.
+    """
     index, count = jax.process_index(), jax.process_count()
+    try:
+        peers = _meet(coordinator, index, count)
+    except (OSError, jax.errors.JaxRuntimeError) as error:
+        atexit.register(_exit_at_once, ExitCode.RESUMABLE)
+        raise Outage(f"process {index} of {count} cannot connect to the others: {error}") from error
+    return Links(index, count, peers, on_loss=end_this_process, on_notice=NOTICE.give)
+
+
+def _meet(coordinator: str, index: int, count: int) -> dict[int, socket.socket]:
+    """The star around process 0, which tells the others by JAX where it listens and what to say there."""
     server = socket.create_server(("", 0), backlog=count) if index == 0 else None
     token = secrets.token_bytes(_TOKEN_BYTES)
     told = b""
@@ -219,7 +259,7 @@ def _connect(coordinator: str) -> Links:
     else:
         with server:
             peers = _accept(server, token, count)
-    return Links(index, count, peers, on_loss=end_this_process, on_notice=NOTICE.give)
+    return peers
 
 
 def _accept(server: socket.socket, token: bytes, count: int) -> dict[int, socket.socket]:
@@ -237,13 +277,6 @@ def _accept(server: socket.socket, token: bytes, count: int) -> dict[int, socket
     return peers
 
 
-def _exit_code(error: BaseException) -> ExitCode:
-    """What the command line exits with for an error."""
-    if isinstance(error, UserError | OSError):
-        return ExitCode.USER
-    return ExitCode.INTERRUPTED if isinstance(error, KeyboardInterrupt) else ExitCode.WRONG
-
-
 def _exit_at_once(code: int) -> None:
     """Ends this process when all has been said: JAX would wait for the others, which are gone, and abort."""
     sys.stdout.flush()
@@ -251,12 +284,12 @@ def _exit_at_once(code: int) -> None:
     os._exit(code)
 
 
-def end_this_process(what: str) -> None:
+def end_this_process(what: str, code: ExitCode) -> None:
     """Says what happened, and ends this process as a kill would: a checkpoint is whole or absent."""
-    message = (
-        f"codegym: {what}. The processes of a run go on only together, so this one ends too. Start all of"
-        " them again with the same command: the run resumes from its last checkpoint.\n"
-    )
+    message = f"codegym: {what}. The processes of a run go on only together, so this one ends too."
+    LAST_WORD.say_soon(code, what)
+    if code == ExitCode.RESUMABLE:
+        message += " Start all of them again with the same command: the run resumes from its last checkpoint."
     sys.stdout.flush()
-    os.write(2, message.encode())
-    os._exit(ExitCode.RESUMABLE)
+    os.write(2, f"{message}\n".encode())
+    os._exit(code)

@@ -62,10 +62,11 @@ class RunFolder:
         return bool(self.result)
 
     def rate(self, mode: str, split: str, phase: str) -> dict[str, Any]:
-        """One success rate: from the evaluation itself, else from `result.json`; {} while unknown."""
+        """One success rate: from the evaluation itself, else from `result.json`; {} while there is none."""
         evaluated = self.evaluations.get(phase, {}).get(mode, {}).get(split)
         told = self.result if mode == "sampled" else self.result.get(mode, {})
-        return evaluated or told.get(f"{SPLITS[split]}_{phase}", {})
+        rate = evaluated or told.get(f"{SPLITS[split]}_{phase}", {})
+        return rate if rate.get("n") != 0 else {}  # of an empty split
 
     @property
     def counts(self) -> dict[str, int]:

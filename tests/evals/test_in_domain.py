@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from codegym_jax.evals.in_domain import from_counts, success_rate, to_json
+from codegym_jax.evals.in_domain import from_counts, success_rate, to_json, told
 from codegym_jax.evals.pass_at_k import wilson_interval
 from codegym_jax.records import Episode, StopReason
 
@@ -56,3 +56,9 @@ def test_the_json_form_holds_every_count():
     entry = json.loads(json.dumps(to_json(rate)))
     assert entry["by_env"] == {"a__AEnv": [0, 1], "b__BEnv": [1, 2]}
     assert entry["n"] == 3
+
+
+def test_what_people_are_told_and_that_an_empty_split_has_no_rate():
+    """3 of 4: Wilson's interval is 0.301 to 0.954."""
+    assert told(to_json(from_counts({"a__AEnv": (3, 4)}))) == "0.750 [0.301, 0.954] n=4"
+    assert told(to_json(success_rate([]))) == "no rate: no task was played"

@@ -50,6 +50,8 @@ class CommandLife:
     """In place of the user's, for task sets under way lie there."""
     fault: Fault | None = None
     """Where SIGTERM is sent."""
+    to_all: bool = False
+    """To worker processes, too, as Slurm and Kubernetes do; else to the command alone."""
 
 
 class Outcome(NamedTuple):
@@ -69,10 +71,11 @@ def live(life: CommandLife) -> Outcome:
     vars(sft)["_CHECKPOINT_EVERY"] = SFT_CHECKPOINT_EVERY
     os.environ["XDG_CACHE_HOME"] = life.cache
     told = []
+    os.setpgid(0, 0)  # else of the test's own processes
 
     def tell() -> None:
         told.append(True)
-        os.kill(os.getpid(), signal.SIGTERM)
+        (os.killpg if life.to_all else os.kill)(os.getpid(), signal.SIGTERM)
 
     witness, fate = Witness(), Fate(life.fault, tell)
     fate.await_at_all_places(pathlib.Path(life.folder) / "checkpoints")

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from codegym_jax.config import ExitCode
 from codegym_jax.pipelines.links import Links, ProcessLost
 
 COUNT = 3
@@ -19,13 +20,17 @@ class Star:
         pairs = {peer: socket.socketpair() for peer in range(1, COUNT)}
         peers = [{peer: pair[0] for peer, pair in pairs.items()}]
         peers += [{0: pair[1]} for pair in pairs.values()]
-        self.told: list[queue.Queue[str]] = [queue.Queue() for _ in range(COUNT)]
+        self.told: list[queue.Queue[tuple[str, ExitCode]]] = [queue.Queue() for _ in range(COUNT)]
         self.notices: list[queue.Queue[str]] = [queue.Queue() for _ in range(COUNT)]
         self.pool = ThreadPoolExecutor(2 * COUNT)
 
         def start(index: int) -> Links:
-            told, notices = self.told[index].put, self.notices[index].put
-            return Links(index, COUNT, peers[index], on_loss=told, on_notice=notices, **settings)
+            notices = self.notices[index].put
+
+            def lose(what: str, code: ExitCode) -> None:
+                self.told[index].put((what, code))
+
+            return Links(index, COUNT, peers[index], on_loss=lose, on_notice=notices, **settings)
 
         self.links = list(self.pool.map(start, range(COUNT)))
 
@@ -68,27 +73,36 @@ def test_who_ends_without_a_word_is_named_to_all_others(star, victim):
     for connection in star.links[victim]._peers.values():
         connection.shutdown(socket.SHUT_RDWR)  # as the system does for a process that was killed
     for index in set(range(COUNT)) - {victim}:
-        told = star.told[index].get(timeout=60)
+        told, code = star.told[index].get(timeout=60)
         assert told == f"process {victim} of 3 (process id {os.getpid()} on {socket.gethostname()}) is gone"
+        assert code == ExitCode.RESUMABLE
     for one in waiting:
         with pytest.raises(ProcessLost, match=f"process {victim} of 3"):
             one.result(timeout=60)
 
 
+@pytest.mark.parametrize("code", ExitCode)
 @pytest.mark.parametrize("victim", range(COUNT))
-def test_who_stops_says_why(star, victim):
-    star.links[victim].stop("ConfigError: no such preset")
-    for index in set(range(COUNT)) - {victim}:
-        told = star.told[index].get(timeout=60)
-        assert told.startswith(f"process {victim} of 3")
-        assert told.endswith("stopped: ConfigError: no such preset")
+def test_who_stops_says_why_and_with_what(victim, code):
+    """Also to those who send at that moment, and whom process 0 must tell."""
+    star = Star(beat_s=0.001)
+    try:
+        star.links[victim].stop("ConfigError: no such preset", code)
+        for index in set(range(COUNT)) - {victim}:
+            told, passed_on = star.told[index].get(timeout=60)
+            assert told.startswith(f"process {victim} of 3")
+            assert told.endswith("stopped: ConfigError: no such preset")
+            assert passed_on == code
+    finally:
+        star.close()
 
 
 def test_who_says_nothing_any_more_is_given_up():
     """Beats come every hour here, so all are silent once they know each other's names."""
     star = Star(silence_s=3.0, beat_s=3600.0)
     try:
-        assert "has been silent for 3 s" in star.told[0].get(timeout=60)
+        told, code = star.told[0].get(timeout=60)
+        assert "has been silent for 3 s" in told and code == ExitCode.RESUMABLE
     finally:
         star.close()
 

@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from codegym_jax.cli import _parser
+from codegym_jax.cli import _parser, main
 from codegym_jax.cli.host import cache_dir
 from codegym_jax.config import (
     CurriculumConfig,
@@ -108,7 +108,7 @@ class Commands:
         """Of a run."""
         return self._folder / name
 
-    def live(self, name: str, variant: str, fault: Fault | None = None) -> Outcome:
+    def live(self, name: str, variant: str, fault: Fault | None = None, *, to_all: bool = False) -> Outcome:
         """One life of a run."""
         experiment = write_experiment(
             self._folder / f"{variant}.py", dataclasses.replace(self._config, **VARIANTS[variant])
@@ -116,7 +116,7 @@ class Commands:
         if self._task_set and not self.folder(name).exists():
             shutil.copytree(self._task_set, self.folder(name) / "task_set")
         arguments = ["run", str(experiment), "--run", str(self.folder(name))]
-        life = CommandLife(arguments, str(self.folder(name)), str(self._cache(name)), fault)
+        life = CommandLife(arguments, str(self.folder(name)), str(self._cache(name)), fault, to_all)
         answer = self._server.live(life)
         said = log_path(self.folder(name)).read_text()
         assert answer["ended"], f"{name}, {fault}: {answer}\n{said[-4000:]}"
@@ -142,22 +142,31 @@ class Commands:
         """How often the uninterrupted run comes by."""
         return {(stage, place): count for stage, place, count in self.whole(variant).calls}[stage, place]
 
-    def stop(self, name: str, variant: str, faults: list[Fault]) -> None:
+    def stop(self, name: str, variant: str, faults: list[Fault], *, to_all: bool = False) -> None:
         """Lives a run to its end, stopped at one fault after the other; compares it with the whole one."""
         made: Counter[tuple[str, str]] = Counter()
         for fault in [*faults, None]:
-            outcome = self.live(name, variant, fault)
+            outcome = self.live(name, variant, fault, to_all=to_all)
             said = log_path(self.folder(name)).read_text().splitlines()
             if fault:
                 assert outcome.told, f"not reached: {fault}"
                 assert outcome.code == ExitCode.RESUMABLE, fault
                 assert said[-1].startswith("codegym run: stopped"), said[-1]
                 assert said[-1].endswith("the same command resumes"), said[-1]
+                assert not [line for line in said if "workers failed" in line]
+                self._require_word(name, fault, said[-1])
             made.update({(stage, place): count for stage, place, count in outcome.calls})
         self._require_same_end(name, variant, outcome)
+        assert outcome.code != ExitCode.DONE or not (self.folder(name) / "ended.json").exists()
         whole = {(stage, place): count for stage, place, count in self.whole(variant).calls}
         for done in MADE_ONCE:
             assert made[done] == whole.get(done, 0), f"{name}: {done} again"
+
+    def _require_word(self, name: str, fault: Fault, said: str) -> None:
+        """What the command said last is left in the run, as soon as that is there."""
+        word = json.loads((self.folder(name) / "ended.json").read_text())
+        assert (word["command"], word["code"]) == ("run", ExitCode.RESUMABLE), fault
+        assert f"codegym run: {word['why']}" == said
 
     def _require_same_end(self, name: str, variant: str, outcome: Outcome) -> None:
         whole = self.whole(variant)
@@ -234,6 +243,16 @@ def test_a_run_that_is_stopped_at_five_random_moments_ends_the_same(commands, va
         print(f"\n{variant}: identical after {[dataclasses.astuple(fault) for fault in faults]}", end="")
 
 
+@pytest.mark.slow
+def test_a_signal_to_all_processes_of_the_group_is_heeded_by_the_command_alone(commands):
+    """While its worker processes make environments, and while they derive episodes again."""
+    faults = [
+        Fault(stage, place, BEFORE, max(1, commands.calls("in_turn", stage, place) // 3))
+        for stage, place in ((SYNTH, "item"), (REVERIFY, "advance"))
+    ]
+    commands.stop("group_stopped", "in_turn", faults, to_all=True)
+
+
 class Pair:
     """A run of two processes, each by the real command; both on one folder.
 
@@ -248,11 +267,11 @@ class Pair:
         self._experiment = write_experiment(folder.with_suffix(".py"), config)
         shutil.copytree(task_set, folder / "task_set")
 
-    def start(self) -> list[subprocess.Popen[str]]:
+    def start(self, command: str = "run") -> list[subprocess.Popen[str]]:
         """Both of them."""
         with socket.create_server(("localhost", 0)) as free:
             address = f"localhost:{free.getsockname()[1]}"
-        program = [sys.executable, "-m", "codegym_jax.cli", "run", str(self._experiment)]
+        program = [sys.executable, "-m", "codegym_jax.cli", command, str(self._experiment)]
         program += ["--run", str(self.folder), "--coordinator", address, "--process-count", "2"]
         cache = {"JAX_COMPILATION_CACHE_DIR": str(jax.config.jax_compilation_cache_dir)}
         return [
@@ -266,9 +285,9 @@ class Pair:
             for index in range(2)
         ]
 
-    def finish(self) -> str:
+    def finish(self, command: str = "run") -> str:
         """To the end; the hash of the parameters."""
-        for process in self.start():
+        for process in self.start(command):
             _, said = process.communicate()
             assert process.returncode == 0, said
         return json.loads((self.folder / "result.json").read_text())["params_hash"]
@@ -306,7 +325,6 @@ ENDLESS = """
 import hashlib, threading
 from codegym_jax.pipelines import preemption
 
-preemption.GRACE_S = {grace_s}
 with preemption.in_good_order():
     print("ready", flush=True)
     {work}
@@ -319,9 +337,13 @@ WORK = {
 
 def endless(work: str, grace_s: float = 3600.0) -> subprocess.Popen[str]:
     """A process that comes to no safe point, once it can be told to stop."""
-    program = ENDLESS.format(grace_s=grace_s, work=WORK[work])
     process = subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+        [sys.executable, "-c", ENDLESS.format(work=WORK[work])],
+        cwd=ROOT,
+        env=os.environ | {preemption.GRACE_VARIABLE: str(grace_s)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout and process.stdout.readline() == "ready\n"
     return process
@@ -343,7 +365,21 @@ def test_when_no_safe_point_comes_within_the_grace_period_the_process_ends_as_re
     with endless(work, grace_s=0.2) as process:
         process.send_signal(signal.SIGTERM)
         assert process.wait() == ExitCode.RESUMABLE
-        assert process.stderr and "no safe point came" in process.stderr.read()
+        assert process.stderr and "no safe point came within 0.2 s" in process.stderr.read()
+
+
+def test_a_launcher_may_give_another_grace_period(monkeypatch, capsys):
+    monkeypatch.setenv(preemption.GRACE_VARIABLE, "100")
+    with in_good_order():
+        signal.raise_signal(signal.SIGTERM)
+        assert preemption.GRACE_S < NOTICE.left_s() <= 100
+    monkeypatch.setenv(preemption.GRACE_VARIABLE, "")
+    with in_good_order():
+        assert NOTICE.grace_s == preemption.GRACE_S
+    for wrong in ("soon", "0", "-3", "inf", "nan"):
+        monkeypatch.setenv(preemption.GRACE_VARIABLE, wrong)
+        assert main(["run", "no/such.py"]) == ExitCode.USER
+        assert f"CODEGYM_GRACE_S must be a number of seconds, got {wrong!r}" in capsys.readouterr().err
 
 
 def test_ctrl_c_is_noted_first_and_then_interrupts():

@@ -1,8 +1,15 @@
-"""One process alone, arguments that make no set of processes, and what must be the same on all."""
+"""One process alone, arguments that make no set of processes, others that do not come, what all must have."""
+
+import pathlib
+import socket
+import subprocess
+import sys
 
 import pytest
 
-from codegym_jax.config import UserError
+from codegym_jax.config import CannotGoOn, ConfigError, ExitCode, Outage, UserError, exit_code_of
+from codegym_jax.data.store import BucketOutage, StoreError
+from codegym_jax.pipelines.links import ProcessLost
 from codegym_jax.pipelines.processes import ALONE, Processes, ProcessesDisagree, joined
 from tests.pipelines.test_links import Star
 
@@ -65,3 +72,49 @@ def test_a_difference_is_named_on_every_process(three):
 
     expected = "tokenizer.json is a on process 0, b on process 1, a on process 2"
     assert all(expected in message for message in star.pool.map(go, processes))
+
+
+ALONE_OF_TWO = """
+import sys
+from codegym_jax.pipelines import processes
+
+processes._JOIN_S = 0.5
+with processes.joined(sys.argv[1], int(sys.argv[2]), 2):
+    pass
+"""
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_where_not_all_processes_come_the_same_command_may_be_tried_again(index):
+    with socket.create_server(("localhost", 0)) as free:
+        address = f"localhost:{free.getsockname()[1]}"
+    ended = subprocess.run(
+        [sys.executable, "-c", ALONE_OF_TWO, address, str(index)],
+        cwd=pathlib.Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == ExitCode.RESUMABLE, ended.stderr
+    assert "not all processes of the run came within" in ended.stderr
+    assert ended.stderr.endswith("the run resumes from its last checkpoint.\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (UserError("a word too many"), 2),
+        (ConfigError("train.steps must be at least 1"), 2),
+        (StoreError("gs://bucket cannot be used: 403"), 2),
+        (OSError(28, "No space left on device"), 2),
+        (PermissionError(13, "Permission denied"), 2),
+        (CannotGoOn("the gradient is not finite"), 1),
+        (ValueError("a defect"), 1),
+        (Outage("the others do not answer"), 42),
+        (BucketOutage("gs://bucket does not answer"), 42),
+        (ProcessLost("process 1 is gone"), 42),
+        (KeyboardInterrupt(), 130),
+    ],
+    ids=repr,
+)
+def test_what_an_error_makes_a_command_exit_with(error, code):
+    assert exit_code_of(error) == code

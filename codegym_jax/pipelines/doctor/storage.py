@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable
 from time import time
 
-from codegym_jax.config import UserError
+from codegym_jax.config import Outage, UserError
 from codegym_jax.data.store import Store, is_remote
 from codegym_jax.pipelines.doctor.finding import Finding, fail, first_line, not_checked, ok, warn
 
@@ -93,6 +93,8 @@ def _try_bucket(name: str, place: str) -> Finding:
             f"{place}: there is no such bucket",
             "mend the name; gcloud storage buckets create makes one",
         )
+    except Outage as error:
+        return fail(name, first_line(error), "check the network of this machine, and try again")
     except (UserError, OSError) as error:
         fix = (
             "gcloud auth application-default login, or give this machine's account roles/storage.objectAdmin"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from codegym_jax.config import UserError
+from codegym_jax.config import ExitCode, UserError
 from codegym_jax.metrics import alarms, series
 from codegym_jax.report.live.disk import Checkpoint, newest_checkpoint, newest_write_s, usage
 from codegym_jax.report.live.wording import seconds
@@ -25,6 +25,8 @@ STAGES = {
     "complete": "complete",
 }
 """Stages in their order, and what they are called."""
+_GOES_ON = (ExitCode.DONE, ExitCode.RESUMABLE, ExitCode.INTERRUPTED)
+"""Exit codes after which the same command, or the next one, goes on with a run."""
 _EVALUATION_FILES = len(SPLITS) * len(MODES)
 _RECENT = 20
 """Rows that the usual time of a step is taken from."""
@@ -50,7 +52,7 @@ class Life:
     """Whether a process seems to be at work."""
 
     state: str
-    """`running`, `stopped`, `unknown` or `complete`."""
+    """`running`, `stopped`, `failed`, `unknown` or `complete`."""
     because: str
 
 
@@ -65,7 +67,7 @@ class Facts:
     step_s: float | None
     """The usual time of a step, seconds; None before there are two."""
     left_s: float | None
-    """Until the end of this stage at that pace."""
+    """Until the end of this stage at that pace; None where no process seems to be at work."""
     last: dict[str, Any]
     """The newest row of metrics; {} before there is one."""
     rewards: list[float]
@@ -98,14 +100,18 @@ def gather(folder: Path, rows: Sequence[Mapping[str, Any]], *, now_s: float) -> 
     config = read_object(folder / "config.json")
     where = place(folder, config, rows)
     step_s = usual_step_s(rows, where.stage)
-    left_s = step_s * (where.steps - where.step) if step_s is not None and where.steps else None
+    age_s = now_s - newest_write_s(folder)
+    state = _last_word(folder, where, now_s) or life(where, age_s=age_s, step_s=step_s)
+    left_s = None
+    if step_s is not None and where.steps and state.state in ("running", "unknown"):
+        left_s = step_s * (where.steps - where.step)
     invalid, played = _invalid(config, rows)
     disk, free_bytes = usage(folder)
     return Facts(
         name=folder.resolve().name,
         folder=str(folder),
         place=where,
-        life=life(where, age_s=now_s - newest_write_s(folder), step_s=step_s),
+        life=state,
         step_s=step_s,
         left_s=left_s,
         last=dict(rows[-1]) if rows else {},
@@ -158,6 +164,16 @@ def usual_step_s(rows: Sequence[Mapping[str, Any]], stage: str) -> float | None:
     clock = [row["wall_s"] for row in rows if row["stage"] == stage][-_RECENT - 1 :]
     took = [later - sooner for sooner, later in itertools.pairwise(clock) if later >= sooner]
     return float(statistics.median(took)) if took else None
+
+
+def _last_word(folder: Path, where: Place, now_s: float) -> Life | None:
+    """What the last process left as it ended; None where it left nothing, or another one is at work."""
+    ended = read_object(folder / "ended.json")
+    if not ended or where.stage == "complete":
+        return None
+    ago = f"{seconds(max(now_s - ended['at_s'], 0.0))} ago"
+    state = "stopped" if ended["code"] in _GOES_ON else "failed"
+    return Life(state=state, because=f"{ago}, codegym {ended['command']}: {ended['why']}")
 
 
 def life(where: Place, *, age_s: float, step_s: float | None) -> Life:

@@ -1,6 +1,7 @@
 """What `codegym status` prints: the facts of one run as lines, of several as a table."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -10,7 +11,7 @@ from codegym_jax.report.live.disk import Checkpoint
 from codegym_jax.report.live.facts import STAGES, Facts
 from codegym_jax.report.live.wording import file_size, printable, seconds
 
-COLORS = {"running": "green", "complete": "green", "unknown": "yellow", "stopped": "red"}
+COLORS = {"running": "green", "complete": "green", "unknown": "yellow", "stopped": "red", "failed": "red"}
 _SPLITS = {"test_config": "unseen configs", "test_env": "unseen environments"}
 
 
@@ -29,7 +30,7 @@ def pace(facts: Facts) -> str:
     """The time per step and the time left; "" where nothing is known or nothing is left."""
     if facts.step_s is None:
         return ""
-    if facts.left_s and facts.life.state != "stopped":
+    if facts.left_s:
         return f"{seconds(facts.step_s)} a step, {seconds(facts.left_s)} left of this stage"
     return f"{seconds(facts.step_s)} a step"
 
@@ -37,18 +38,20 @@ def pace(facts: Facts) -> str:
 def rates(facts: Facts) -> Iterator[tuple[str, str]]:
     """Split -> its success rates by phase, with intervals."""
     for split, phases in facts.success.items():
-        told = (
-            f"{rate['success']:.3f} [{rate['ci95'][0]:.3f}, {rate['ci95'][1]:.3f}] {phase}"
-            for phase, rate in phases.items()
-        )
-        yield _SPLITS.get(split, split), "  ".join(told)
+        told = "  ".join(f"{_rate(rate)} {phase}" for phase, rate in phases.items())
+        yield _SPLITS.get(split, split), told
+
+
+def _rate(rate: Mapping[str, Any]) -> str:
+    low, high = rate["ci95"]
+    return f"{rate['success']:.3f} [{low:.3f}, {high:.3f}]" if rate["n"] else "no tasks"
 
 
 def _whole(facts: Facts) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
-    life = Text(facts.life.state, style=COLORS[facts.life.state]) + Text(f"  {facts.life.because}")
+    life = Text(facts.life.state, style=COLORS[facts.life.state]) + Text(f"  {printable(facts.life.because)}")
     table.add_row("run", Text(printable(facts.folder), style="bold"))
     table.add_row("process", life)
     table.add_row("stage", where(facts))
@@ -104,4 +107,4 @@ def _table(facts: Sequence[Facts]) -> Table:
 def _short_rates(facts: Facts) -> str:
     """Of the first split that was evaluated."""
     phases = next(iter(facts.success.values()), {})
-    return " -> ".join(f"{rate['success']:.3f}" for rate in phases.values())
+    return " -> ".join(f"{rate['success']:.3f}" if rate["n"] else "no tasks" for rate in phases.values())

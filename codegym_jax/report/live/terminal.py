@@ -42,7 +42,9 @@ def frame(runs: Sequence[tuple[Facts, Sequence[Mapping[str, Any]]]]) -> Renderab
 
 def _panel(facts: Facts, rows: Sequence[Mapping[str, Any]]) -> Panel:
     place, life = facts.place, facts.life
-    head = Text.assemble((life.state, COLORS[life.state]), f"  {where(facts)}  ", (life.because, "dim"))
+    head = Text.assemble(
+        (life.state, COLORS[life.state]), f"  {where(facts)}  ", (printable(life.because), "dim")
+    )
     parts: list[RenderableType] = [head]
     if place.steps:
         bar = Table.grid(expand=True)  # the bar by itself does not end its line

@@ -10,6 +10,7 @@ import jax
 import pytest
 
 from codegym_jax.config import MeshConfig, PolicyConfig, RunConfig, SamplingMeshConfig, SandboxConfig
+from codegym_jax.data.store import Store
 from codegym_jax.envs.artefact import Artefact, default_cache_dir, find_artefact
 from codegym_jax.pipelines.doctor import devices, guest, joint, machine, storage, versions
 from codegym_jax.pipelines.doctor.finding import Status
@@ -217,6 +218,18 @@ def test_a_read_only_folder_is_told(tmp_path):
     [found] = storage.check_writable("run folder", str(tmp_path))
     tmp_path.chmod(0o700)
     assert found.status is FAIL and "Permission denied" in found.found and "chmod" in found.fix
+
+
+def test_a_bucket_takes_a_file_and_keeps_nothing(bucket):
+    [found] = storage.check_writable("run folder", f"{bucket}/doctor/run")
+    assert found.status is OK and found.found.startswith(f"{bucket}/doctor/run takes files")
+    assert Store(f"{bucket}/doctor").names() == []
+
+
+def test_a_bucket_that_is_not_there_is_named(bucket):
+    """On the same service as one that is."""
+    [found] = storage.check_writable("run folder", "gs://no-such-bucket/run")
+    assert (found.status, found.found) == (FAIL, "gs://no-such-bucket/run: there is no such bucket")
 
 
 @pytest.mark.skipif(importlib.util.find_spec("gcsfs") is not None, reason="the package is installed")

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 from live_run import CONFIG, add_rows, save, save_evaluation, spread, start
 
-from codegym_jax.config import UserError
+from codegym_jax.config import ExitCode, UserError
 from codegym_jax.report.live.disk import newest_checkpoint, newest_write_s
 from codegym_jax.report.live.facts import Place, gather, life, require_run, usual_step_s
 from codegym_jax.report.live.metrics_feed import MetricsFeed
@@ -94,6 +94,35 @@ def test_whether_a_process_seems_to_be_at_work(name, age_s, step_s, state):
     usual_s = None if step_s is None else float(step_s)
     found = life(Place(stage=name, step=1, steps=9), age_s=float(age_s), step_s=usual_s)
     assert found.state == state and found.because
+
+
+@pytest.mark.parametrize(
+    ("code", "state"),
+    [
+        (ExitCode.DONE, "stopped"),
+        (ExitCode.RESUMABLE, "stopped"),
+        (ExitCode.INTERRUPTED, "stopped"),
+        (ExitCode.WRONG, "failed"),
+        (ExitCode.USER, "failed"),
+    ],
+)
+def test_the_last_word_of_a_process_tells_how_it_ended(tmp_path, code, state):
+    """At once, and for as long as no other one works on the run; a complete run needs none."""
+    run = start(tmp_path / "run")
+    add_rows(run, range(1, SFT + 1), stage="sft")
+    ended_s = newest_write_s(run)
+    word = {"command": "run", "code": code, "why": "stopped: the same command resumes", "at_s": ended_s}
+    (run / "ended.json").write_text(json.dumps(word))
+    for later_s, ago in ((1, "1 s ago"), (90_000, "1 d 1 h ago")):
+        facts = gather(run, MetricsFeed(run / "metrics.jsonl").all(), now_s=ended_s + later_s)
+        assert facts.life.state == state
+        assert facts.life.because == f"{ago}, codegym run: stopped: the same command resumes"
+        assert facts.left_s is None
+    (run / "ended.json").unlink()
+    assert facts_of(run).life.state == "running"
+    (run / "ended.json").write_text(json.dumps(word))
+    (run / "result.json").write_text("{}")
+    assert facts_of(run).life.state == "complete"
 
 
 def test_invalid_attempts_are_counted_from_their_shares(tmp_path):

@@ -46,6 +46,25 @@ def test_status_of_several_runs_is_a_table_and_skips_what_is_no_run(run, tmp_pat
     assert "notes is not a run folder" in told.err
 
 
+def test_status_says_how_the_last_process_ended(run, capsys):
+    """What an error says may be hostile; it steers no terminal."""
+    word = {"command": "run", "code": 42, "why": "stopped: \x1b[2J; the same command resumes", "at_s": 0.0}
+    (run / "ended.json").write_text(json.dumps(word))
+    for command in ("status", "top"):
+        assert main([command, str(run)]) == 0
+        told = " ".join(capsys.readouterr().out.replace("│", " ").split())
+        assert "stopped" in told and "running" not in told
+        assert "codegym run: stopped: \\x1b[2J; the same command resumes" in told
+
+
+def test_a_rate_of_no_tasks_is_none(run, capsys):
+    (run / "evaluations").mkdir()
+    rate = {"success": 0.0, "ci95": [0.0, 1.0], "n": 0, "by_env": {}}
+    (run / "evaluations" / "before.json").write_text(json.dumps({"sampled": {"test_env": rate}}))
+    assert main(["status", str(run)]) == 0
+    assert "no tasks before" in " ".join(capsys.readouterr().out.split())
+
+
 def test_status_as_json(run, capsys):
     assert main(["status", str(run), "--json"]) == 0
     (facts,) = json.loads(capsys.readouterr().out)

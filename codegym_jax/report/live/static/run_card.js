@@ -3,7 +3,7 @@
 import { bytes, duration, el, number, whole } from "./dom.js";
 import { link } from "./address.js";
 
-const STATES = { running: "running", stopped: "stopped", unknown: "quiet", complete: "complete" };
+const STATES = { running: "running", stopped: "stopped", failed: "failed", unknown: "quiet", complete: "complete" };
 const SPLITS = { test_config: "unseen configs", test_env: "unseen environments" };
 
 export function card(run, fact, site, color) {
@@ -32,7 +32,7 @@ function figures(fact) {
 }
 
 function rates(phases) {
-  const told = Object.entries(phases).map(([phase, rate]) => [phase, `${(100 * rate.success).toFixed(1)}%`]);
+  const told = Object.entries(phases).map(([phase, rate]) => [phase, rate.n ? `${(100 * rate.success).toFixed(1)}%` : "no tasks"]);
   return told.map(([phase, text], at) => [at ? " → " : "", el("span", { class: phase, title: phase }, text)]);
 }
 
