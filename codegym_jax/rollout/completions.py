@@ -12,16 +12,16 @@ states to a rounding only, so that an answer would depend on which slot is free.
 import math
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import UInt32
+from jaxtyping import Float, Int, UInt32
 
-from codegym_jax.rollout.generate import Sampler
 from codegym_jax.rollout.sampling import Truncation
+from codegym_jax.rollout.token_sampler import Sampled
 
 STOP, LENGTH = "stop", "length"
 """Why a completion ended: with a stop sequence, or for want of room."""
@@ -87,6 +87,34 @@ class Completion:
     """`STOP` or `LENGTH`."""
 
 
+@runtime_checkable
+class SlotSampler(Protocol):
+    """What an engine asks of a `generate.Sampler`."""
+
+    slots: int
+    max_tokens: int
+    max_message_tokens: int
+    extend_width: int
+    vocabulary_size: int
+    stop_sequences: tuple[tuple[int, ...], ...]
+    prefilled_tokens: int
+    shared_tokens: int
+
+    def choose(self, prompt: Sequence[int], free: Sequence[int]) -> int: ...
+
+    def start(self, slot_keys: Mapping[int, UInt32[np.ndarray, " 4"]]) -> None: ...
+
+    def append(self, params: Any, tokens_of: Mapping[int, Sequence[int]]) -> None: ...
+
+    def decode(
+        self,
+        params: Any,
+        budget_B: Int[np.ndarray, " B"],
+        temperature: float | Float[np.ndarray, " B"],
+        truncation: Truncation | None,
+    ) -> Sampled: ...
+
+
 class EngineLoad(NamedTuple):
     """How busy an engine is, and what it has done since it was made."""
 
@@ -121,7 +149,7 @@ class CompletionEngine:
       params: of the policy, as the sampler takes them.
     """
 
-    def __init__(self, sampler: Sampler, params: Any) -> None:
+    def __init__(self, sampler: SlotSampler, params: Any) -> None:
         self._sampler, self._params = sampler, params
         self._changed = threading.Condition()
         self._waiting: deque[_Job] = deque()
@@ -166,8 +194,8 @@ class CompletionEngine:
         length = len(request.token_ids)
         if length >= self.context_tokens:
             raise ValueError(
-                f"the prompt has {length} tokens, and the context of {self.context_tokens} must hold it and an"
-                " answer"
+                f"the prompt has {length} tokens, and the context of {self.context_tokens} must hold it"
+                " and an answer"
             )
         unknown = [one for one in request.token_ids if not 0 <= one < self._sampler.vocabulary_size]
         if unknown:
