@@ -148,10 +148,12 @@ def opened_policy(bench: Workbench, params: Any, manner: Manner, slots: int) -> 
     Raises:
       UserError: when the style of the run has no form for chats that are no environment's.
     """
+    mesh = bench.sampling_mesh
+    shares = mesh.shape["data"] * mesh.shape["fsdp"]  # of the slots, which must be equal
     sampler = Sampler(
         bench.sampling_model,
-        bench.sampling_mesh,
-        slots=slots,
+        mesh,
+        slots=-(-slots // shares) * shares,
         max_tokens=manner.context_tokens,
         max_message_tokens=min(_TOKENS_A_CALL, manner.max_message_tokens),
         stop_sequences=bench.renderer.stop_sequences,
