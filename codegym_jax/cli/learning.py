@@ -14,7 +14,7 @@ from codegym_jax.cli.experiment_file import (
     add_trackers,
     load_config,
 )
-from codegym_jax.cli.host import cache_dir, joined, trackers, with_jax
+from codegym_jax.cli.host import cache_dir, joined, trackers
 from codegym_jax.config import UserError
 from codegym_jax.data.splits import SPLITS
 
@@ -57,12 +57,13 @@ def add(commands: Any) -> None:
         "--split", nargs="+", default=["validation_config"], choices=SPLITS, help="of the task set"
     )
     suites.add_to_eval(evaluate)
-    add_experiment(
+    control = add_experiment(
         commands,
         "control",
         "Spend the time of RL on more supervised learning instead, and evaluate that.",
         _control,
     )
+    add_processes(control)
 
     plan = add_experiment(
         commands,
@@ -140,15 +141,15 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 def _control(options: argparse.Namespace) -> int:
     config = load_config(options)
-    with_jax()
     from codegym_jax.data.working_copy import looked_at
 
-    if not (looked_at(options.run) / "result.json").exists():
-        raise UserError(f"{options.run} holds no finished run; `codegym run` it first")
-    from codegym_jax.pipelines.experiment import run_control
+    with joined(options) as processes:
+        if processes.is_first and not (looked_at(options.run) / "result.json").exists():
+            raise UserError(f"{options.run} holds no finished run; `codegym run` it first")
+        from codegym_jax.pipelines.experiment import run_control
 
-    run_control(config, options.run, cache_dir())
-    return 0
+        run_control(config, options.run, cache_dir(), processes)
+        return 0
 
 
 def _plan(options: argparse.Namespace) -> int:
