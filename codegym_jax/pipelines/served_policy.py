@@ -88,10 +88,6 @@ def open_policy(
         opened = _open_run(folder, cache, stage, dtype)
     else:
         opened = _open_weights(source, tokenizer, dtype)
-    try:
-        require_chats(opened.renderer)
-    except RenderError as error:
-        raise ConfigError(f"{source}: {error}") from error
     most = opened.model.config.max_positions
     context_tokens = context_tokens or opened.context_tokens
     if most and context_tokens > most:
@@ -130,6 +126,10 @@ def _open_run(folder: pathlib.Path, cache: pathlib.Path, stage: str, dtype: str)
     if dtype:
         config = dataclasses.replace(config, policy=dataclasses.replace(config.policy, compute_dtype=dtype))
     bench = Workbench(config, folder, cache)
+    try:
+        require_chats(bench.renderer)
+    except RenderError as error:
+        raise ConfigError(f"{folder}: {error}") from error
     params = stage_params(bench, stage or newest_stage(bench))
     return _Opened(
         model=bench.sampling_model,
