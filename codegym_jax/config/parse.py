@@ -13,6 +13,8 @@ from typing import Any
 from codegym_jax.config.errors import ConfigError
 from codegym_jax.config.run import RunConfig
 
+Made = typing.TypeVar("Made")
+
 
 def to_json(config: Any) -> str:
     """A config (or a part of one) as indented JSON."""
@@ -69,23 +71,37 @@ def load(path: str | pathlib.Path) -> RunConfig:
     Raises:
       ConfigError: when there is no such file, it fails, or it has no `config()` returning a `RunConfig`.
     """
+    return load_made(path, "config", RunConfig)
+
+
+def load_made(path: str | pathlib.Path, function: str, kind: type[Made]) -> Made:
+    """Runs a Python file and returns what a function of it makes.
+
+    Args:
+      path: of the file.
+      function: its name in the file.
+      kind: what it must return.
+
+    Raises:
+      ConfigError: when there is no such file, it fails, or it has no such function.
+    """
     path = pathlib.Path(path)
     if not path.is_file():
         raise ConfigError(f"config file not found: {path}")
     spec = importlib.util.spec_from_file_location(f"codegym_experiment_{path.stem}", path)
     if spec is None or spec.loader is None:
-        raise ConfigError(f"{path}: an experiment is a Python file with a function config()")
+        raise ConfigError(f"{path}: an experiment is a Python file with a function {function}()")
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-        config = module.config()
+        made = getattr(module, function)()
     except ConfigError:
         raise
     except Exception as error:  # the user's own code: any failure of it is theirs to read
         raise ConfigError(f"{path}: {type(error).__name__}: {error}") from error
-    if not isinstance(config, RunConfig):
-        raise ConfigError(f"{path}: config() must return a RunConfig, got {type(config).__name__}")
-    return config
+    if not isinstance(made, kind):
+        raise ConfigError(f"{path}: {function}() must return a {kind.__name__}, got {type(made).__name__}")
+    return made
 
 
 def _note(changes: dict[str, Any], path: str, text: str) -> None:

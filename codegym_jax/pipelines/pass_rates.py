@@ -44,6 +44,8 @@ class PassRate:
     solved: int
     stops: dict[str, int]
     """Reason to stop -> attempts."""
+    policy_tokens: int
+    """Of all of them together."""
 
     @property
     def rate(self) -> float:
@@ -141,6 +143,7 @@ def _rate_of(episodes: Sequence[Episode]) -> PassRate | None:
         attempts=len(valid),
         solved=sum(episode.reward >= 1.0 for episode in valid),
         stops=dict(sorted(stops.items())),
+        policy_tokens=sum(int(episode.is_policy.sum()) for episode in valid),
     )
 
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from codegym_jax.config import CannotGoOn
@@ -23,13 +23,21 @@ class TooManyHostFailures(CannotGoOn):
     """The share of invalid attempts in a step passed `train.max_invalid_fraction`."""
 
 
-def run_train(bench: Workbench, start: Any, *, record: pathlib.Path | None = None) -> Any:
+def run_train(
+    bench: Workbench,
+    start: Any,
+    *,
+    record: pathlib.Path | None = None,
+    enough: Callable[[int], bool] = lambda step: False,
+) -> Any:
     """Improves the policy by RL on the training tasks, from the last checkpoint if there is one.
 
     Args:
       bench: the run.
       start: the warm-started parameters; donated to the first update.
       record: a run or folder whose recorded episodes are learned from; None: episodes are sampled.
+      enough: whether to end with this step, though `train.steps` are more; asked of every whole step, and by
+        what the run's metrics say of it and those before.
 
     Returns:
       The trained parameters, of the model.
@@ -47,7 +55,7 @@ def run_train(bench: Workbench, start: Any, *, record: pathlib.Path | None = Non
     if restored is not None:
         learner.state, position = restored
     first = position["train_step"]
-    if first >= config.steps:
+    if first >= config.steps or (first and enough(first)):
         return learner.policy()
 
     diary = Diary(bench, first)  # measures the peak: before the first step's time begins
@@ -86,9 +94,12 @@ def run_train(bench: Workbench, start: Any, *, record: pathlib.Path | None = Non
             values |= diary.speed(given, learned, watch.lap(), rated=learner.scorings)
             diary.tell(step, given, metrics.write(STAGE, step, values))
             progress.advance()
-            if step % config.checkpoint_every == 0 or step == config.steps:
+            is_last = step == config.steps or enough(step)
+            if step % config.checkpoint_every == 0 or is_last:
                 with watch.time("checkpoint"):
                     saves.save(step)
+            if is_last:
+                break
         saves.finish()
     return learner.policy()
 
