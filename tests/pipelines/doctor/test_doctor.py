@@ -66,8 +66,6 @@ def test_a_run_folder_on_a_bucket_is_tried_there(capsys, bucket):
     assert code == 0, [row for row in found.values() if row["status"] == "FAIL"]
     assert found["run folder"]["found"].startswith(f"{bucket}/run takes files")
     assert found["disk, run folder"]["status"] == Status.NOT_CHECKED.value
-    code, printed, _ = doctor(capsys, "--run", "gs://no-such-bucket/run", "--json")
-    assert (code, checks_of(printed)["run folder"]["status"]) == (1, "FAIL")
 
 
 def test_without_a_config_the_machine_alone_is_looked_at_and_a_config_that_does_not_fit_fails(
