@@ -30,7 +30,7 @@ def _browser_path() -> str:
 
 @pytest.fixture(scope="module")
 def browser():
-    """A browser; no longer than a module, as Playwright keeps an event loop running in the thread of the tests."""
+    """A browser; no longer than a module, as Playwright keeps an event loop running in the tests' thread."""
     path = _browser_path()
     with sync_playwright() as playwright:
         yield playwright.chromium.launch(executable_path=path)
