@@ -99,6 +99,16 @@ def test_gold_actions_solve_every_ticket_and_saying_something_none(suite):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("subset", "tasks", "unearned"), [("airline_scenario", 50, 19), ("retail_scenario", 114, 7)]
+)
+def test_gold_actions_and_facts_settle_every_scenario(suite, subset, tasks, unearned):
+    """Where nothing is to be changed or told, saying that one does not know is right."""
+    assert scores(suite, subset, oracle) == [1.0] * tasks
+    assert sum(scores(suite, subset, no_op)) == unearned
+
+
+@pytest.mark.slow
 def test_a_policy_that_is_alone_has_the_customers_tools_and_ends_by_done(suite):
     session = suite.open("telecom_solo", suite.tasks("telecom_solo")[0])
     names = {tool["function"]["name"] for tool in session.opening.tools}
