@@ -5,7 +5,6 @@ import os
 import pathlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import overload
 
 from codegym_jax.config import UserError
 from codegym_jax.data.task_set import TaskSet
@@ -62,30 +61,12 @@ class Catalog:
           UserError: when the split has none.
         """
         self.spec(env_id)
-        return _Tasks(self._source, self._positions[env_id])
+        return self._source.select(self._positions[env_id])
 
     def __iter__(self) -> Iterator[tuple[EnvSpec, Task]]:
         """Every task with its environment, in the task set's order."""
         for task in self._source:
             yield self.specs[task.env_id], task
-
-
-class _Tasks(Sequence[Task]):
-    def __init__(self, source: Sequence[Task], positions: Sequence[int]):
-        self._source = source
-        self._positions = positions
-
-    def __len__(self) -> int:
-        return len(self._positions)
-
-    @overload
-    def __getitem__(self, index: int) -> Task: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Task]: ...
-    def __getitem__(self, index: int | slice) -> Task | list[Task]:
-        if isinstance(index, slice):
-            return [self._source[position] for position in self._positions[index]]
-        return self._source[self._positions[index]]
 
 
 @functools.lru_cache(maxsize=8)

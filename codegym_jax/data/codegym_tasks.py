@@ -113,6 +113,10 @@ class TaskSource(Sequence[Task]):
         assert self._records is not None
         return _to_task(self._records[position])
 
+    def select(self, positions: Sequence[int]) -> "TaskSource":
+        """Some of these tasks, in the order of their positions among these."""
+        return TaskSource(self._records, [self._positions[position] for position in positions])
+
 
 def write_tasks(
     folder: pathlib.Path, by_split: Mapping[str, Sequence[Task]], specs: Mapping[str, EnvSpec]
