@@ -26,6 +26,10 @@ ORACLE = "oracle"
 Value = TypeVar("Value")
 
 
+class NoneGood(ConfigError):
+    """No episode of a source earned the reward."""
+
+
 def demonstrations(bench: Workbench) -> list[Demonstration]:
     """Those of a run; see `find_demonstrations`."""
     config = bench.config
@@ -59,7 +63,8 @@ def find_demonstrations(
       max_tokens: longer ones than a policy could play are left out, but for the oracle's.
 
     Raises:
-      ConfigError: when there is no such source, or nothing in it to learn from.
+      NoneGood: when the source is episodes, and none of them earned the reward.
+      ConfigError: when there is no such source, or nothing else in it to learn from.
     """
     if settings.source == ORACLE:
         return _of_oracle(settings, tasks, specs, renderer, seed)
@@ -132,7 +137,7 @@ def _of_episodes(
             if len(members) > 2 * settings.demonstrations_per_environment:  # a log may hold millions
                 good[episode.env_id] = _chosen(members, settings, seed, episode.env_id)
     if not good:
-        raise ConfigError(
+        raise NoneGood(
             f"sft.source: none of the {count} episodes of {path} earned the reward of a training task of this"
             f" run within {settings.max_demonstration_calls} calls (sft.max_demonstration_calls)"
         )

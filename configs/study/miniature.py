@@ -2,7 +2,17 @@
 
     codegym study configs/study/miniature.py --out studies/miniature --workers 2
 
-Device: 2 CPU cores. Not run yet.
+The task set is that of `configs/task_set.py`: 1,516 environments, made in 50 minutes unless it is in the
+cache, or given by `--task-set FOLDER`. 71 of them meet the criteria of `synthesis/learnable.py`, too few to
+ask about 512; 594 have 5 tasks of at most 12 calls and 550 characters, which a context of 480 tokens holds.
+These take part, 64 of them held out. A policy of 0.7 million parameters will not solve many of them.
+
+The budget is about 45 steps of reinforcement learning. A pilot of a harder pool (16 calls, 600 characters),
+on 32 environments: after 144 updates of the warm start its loss was 0.024, and 6 of 64 training tasks, 1 of
+64 unseen configs and none of 64 tasks of unseen environments were solved; an update took 1.6 CPU seconds, 64
+episodes 2.5, of 54 policy tokens each.
+
+Device: 2 CPU cores. Not run yet; 39 runs, by the pilot 9 to 11 CPU minutes each: 3 to 3.5 hours.
 """
 
 from codegym_jax.config import (
@@ -18,7 +28,7 @@ from codegym_jax.config import (
 )
 from codegym_jax.config.study import Arm, FilterConfig, PoolConfig, Question, StudyConfig
 
-MAX_CALLS = 16
+MAX_CALLS = 12
 
 
 def study() -> StudyConfig:
@@ -34,14 +44,14 @@ def study() -> StudyConfig:
             ),
             data=DataConfig(heldout_environments=2),
             sft=SftConfig(
-                demonstrations_per_environment=4, max_demonstration_calls=MAX_CALLS, steps=300, rows=16
+                demonstrations_per_environment=4, max_demonstration_calls=MAX_CALLS, steps=400, rows=16
             ),
             rollout=RolloutConfig(slots=64, max_tokens=480, max_turn_tokens=24, max_turns=24),
             train=TrainConfig(
-                steps=400,
+                steps=2_000,  # the budget ends it
                 learning_rate=5e-4,
                 episodes_per_update=32,
-                rows_per_batch=8,
+                rows_per_batch=4,
                 checkpoint_every=20,
             ),
             algorithm=AlgorithmConfig(clip_high=0.28),
@@ -49,12 +59,12 @@ def study() -> StudyConfig:
         ),
         pool=PoolConfig(
             max_calls=MAX_CALLS,
-            max_chars=600,
-            tasks_per_environment=6,
-            test_configs=2,
+            max_chars=550,
+            tasks_per_environment=5,
+            test_configs=1,
             heldout_environments=64,
         ),
-        budget=1_000_000,
+        budget=800_000,
         distill_steps=20,
         arms={
             "rl": Arm(method="rl", environments=32, about="RL on all training tasks"),
@@ -64,13 +74,13 @@ def study() -> StudyConfig:
                 about="RL on tasks that the warm start solves at most once in four (the paper's bound)",
                 keep=FilterConfig(max_pass_rate=0.25),
             ),
-            "rl-within-reach": Arm(
+            "rl-reach": Arm(
                 method="rl",
                 environments=32,
                 about="RL on tasks that it solves once to three times in four",
                 keep=FilterConfig(min_pass_rate=0.25, max_pass_rate=0.75),
             ),
-            "rl-within-reach-free": Arm(
+            "rl-reach-free": Arm(
                 method="rl",
                 environments=32,
                 about="the same, the filter's attempts not counted",
@@ -85,7 +95,7 @@ def study() -> StudyConfig:
         questions=(
             Question(
                 title="RL on filtered or unfiltered tasks",
-                arms=("rl", "rl-hard", "rl-within-reach", "rl-within-reach-free"),
+                arms=("rl", "rl-hard", "rl-reach", "rl-reach-free"),
             ),
             Question(title="Oracle-SFT, distillation or RL", arms=("rl", "sft", "distill")),
             Question(

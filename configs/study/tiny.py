@@ -34,7 +34,7 @@ def study() -> StudyConfig:
                 tasks_per_learnable_environment=12,
             ),
             data=DataConfig(heldout_environments=0, max_vocabulary=400),
-            sft=SftConfig(demonstrations_per_environment=4, max_demonstration_calls=16, steps=60, rows=8),
+            sft=SftConfig(demonstrations_per_environment=4, max_demonstration_calls=16, steps=160, rows=8),
             rollout=RolloutConfig(
                 tasks_per_step=4, attempts_per_task=4, slots=16, max_tokens=256, max_turns=16
             ),
@@ -42,7 +42,7 @@ def study() -> StudyConfig:
             evaluation=EvalConfig(max_tasks=8),
         ),
         pool=PoolConfig(
-            max_calls=16, max_chars=500, tasks_per_environment=4, test_configs=1, heldout_environments=2
+            max_calls=12, max_chars=400, tasks_per_environment=4, test_configs=1, heldout_environments=2
         ),
         budget=8_000,
         distill_steps=2,

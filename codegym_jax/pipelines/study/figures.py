@@ -31,9 +31,9 @@ class Point(NamedTuple):
     interval: Interval | None
     """95%, by Student's t over seeds: of environments and chance as the seeds draw them. None of one seed."""
     pooled: Interval
-    """95%, Wilson's, of all episodes together as if they were independent: of this very choice of seeds."""
+    """95%, Wilson's, of the tasks of all seeds together as if they were independent."""
     by_seed: Sequence[float]
-    episodes: int
+    tasks: int
 
 
 class Gap(NamedTuple):
@@ -62,10 +62,10 @@ def point(rows: Rows, mode: str, name: str) -> Point:
       name: of the set of tasks (`measure.SETS`).
     """
     rates = [row["success"][mode][name] for _, row in sorted(rows.items())]
-    episodes = sum(rate["n"] for rate in rates)
-    successes = round(sum(rate["success"] * rate["n"] for rate in rates))
+    tasks = sum(rate["n"] for rate in rates)
+    successes = min(float(tasks), sum(rate["success"] * rate["n"] for rate in rates))
     by_seed = [rate["success"] for rate in rates]
-    return Point(mean(by_seed), t_interval(by_seed), wilson_interval(successes, episodes), by_seed, episodes)
+    return Point(mean(by_seed), t_interval(by_seed), wilson_interval(successes, tasks), by_seed, tasks)
 
 
 def gap(rows: Rows, base: Rows, mode: str, name: str) -> Gap | None:

@@ -74,6 +74,17 @@ def _of_arms(study: StudyConfig, results: Results) -> list[str]:
         sentences.append(
             "Filters go by few attempts of the warm start, before it learns more; a task's rate is rough."
         )
+    empty = [
+        f"`{name}` of seed {seed}"
+        for name, rows in results.arms.items()
+        for seed, row in rows.items()
+        if not row["train_tasks"]
+    ]
+    if empty:
+        sentences.append(
+            f"Nothing to learn from was found by {', '.join(empty)}: no attempt of the warm start succeeded,"
+            " or no task was within the filter's bounds; these are the warm start itself."
+        )
     missing = [name for name in study.arms if name not in results.arms]
     if missing:
         sentences.append(f"Not run yet: {', '.join(f'`{name}`' for name in missing)}.")

@@ -1,6 +1,7 @@
 """What a policy of a study can do: on unseen configs, on unseen environments, and on suites."""
 
 import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from codegym_jax.config import CannotGoOn
 from codegym_jax.config.study import SuitesConfig
 from codegym_jax.data.atomic import write_atomically
 from codegym_jax.data.splits import TEST_CONFIG, TEST_ENV
-from codegym_jax.evals.in_domain import success_rate, to_json
+from codegym_jax.evals.suites.statistics import mean_score
 from codegym_jax.pipelines.console import bar, say
 from codegym_jax.pipelines.evaluate import TRANSCRIPTS, spread
 from codegym_jax.pipelines.preemption import keeping
@@ -22,6 +23,8 @@ TRAINED, FIRST, UNSEEN = SETS = ("trained", "first", "unseen")
 trained on; and environments that none was trained on."""
 SAMPLED, GREEDY = MODES = ("sampled", "greedy")
 NAME = "study"
+MAX_ATTEMPTS = 4
+"""At each task of a small set, sampled: as many as `evaluation.max_tasks` lets."""
 
 
 def task_sets(bench: Workbench, first: frozenset[str]) -> dict[str, list[Task]]:
@@ -43,35 +46,54 @@ def measure(bench: Workbench, params: Any, tasks_of: Mapping[str, Sequence[Task]
     """Plays the tasks once sampled and once greedy, or reads what came of it.
 
     Returns:
-      Mode -> set -> success rate; by environment, too, in the run's `evaluations/study.json`.
+      Mode -> set -> `success`, the mean over tasks, its 95% interval `ci95`, `n` tasks of so many `attempts`;
+      by task, too, in the run's `evaluations/study.json`.
     """
     path = bench.folder / "evaluations" / f"{NAME}.json"
     if not path.exists():
         path.parent.mkdir(exist_ok=True)
         write_atomically(path, json.dumps(_played(bench, params, tasks_of), indent=2) + "\n")
-    found = json.loads(path.read_text())
     return {
-        mode: {name: {key: rate[key] for key in ("success", "ci95", "n")} for name, rate in rates.items()}
-        for mode, rates in found.items()
+        mode: {name: _rate(scores) for name, scores in sets.items()}
+        for mode, sets in json.loads(path.read_text()).items()
     }
 
 
-def _played(bench: Workbench, params: Any, tasks_of: Mapping[str, Sequence[Task]]) -> dict[str, Any]:
+def _rate(scores_of: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    success, interval = mean_score(scores_of)
+    attempts = max(map(len, scores_of.values()), default=0)
+    return {"success": success, "ci95": list(interval), "n": len(scores_of), "attempts": attempts}
+
+
+def _played(
+    bench: Workbench, params: Any, tasks_of: Mapping[str, Sequence[Task]]
+) -> dict[str, dict[str, dict[str, list[float]]]]:
+    """Mode -> set -> task -> the rewards of its valid attempts, each 0 or 1."""
     settings = bench.config.evaluation
     result: dict[str, Any] = {mode: {} for mode in MODES}
     for mode, temperature in ((SAMPLED, settings.temperature), (GREEDY, 0.0)):
         for name, tasks in tasks_of.items():
             played = spread(tasks, settings.max_tasks)
-            requests = [EpisodeRequest(spec=bench.spec_of(task), task=task, attempt=0) for task in played]
+            most = MAX_ATTEMPTS if mode == SAMPLED else 1
+            attempts = max(1, min(most, settings.max_tasks // max(len(played), 1)))
+            requests = [
+                EpisodeRequest(spec=bench.spec_of(task), task=task, attempt=attempt)
+                for task in played
+                for attempt in range(attempts)
+            ]
             label = f"{name} {mode}"
             with keeping("the evaluation begins again"), bar(label, len(requests)) as progress:
                 episodes = bench.play(
                     params, requests, temperature=temperature, on_episode=lambda _: progress.advance()
                 )
             bench.save_transcripts(f"{NAME}/{name}_{mode}", episodes[:TRANSCRIPTS])
-            rate = success_rate(episodes)
-            result[mode][name] = to_json(rate)
-            say(f"{label}: {rate.success:.3f} of {rate.n}")
+            scores: dict[str, list[float]] = defaultdict(list)
+            for episode in episodes:
+                if episode.valid:
+                    scores[episode.task_id].append(float(episode.reward >= 1.0))
+            result[mode][name] = scores
+            rate = _rate(scores)
+            say(f"{label}: {rate['success']:.3f} of {rate['n']} tasks, {attempts} attempts each")
     return result
 
 

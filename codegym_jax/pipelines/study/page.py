@@ -28,6 +28,11 @@ _TITLES = {
     FIRST: "Unseen configs of the environments that every arm trained on",
     UNSEEN: "Unseen environments",
 }
+_PANELS = {
+    TRAINED: "Unseen configs, of its own environments",
+    FIRST: "Unseen configs, of all arms' environments",
+    UNSEEN: "Unseen environments",
+}
 _MINUS = "−"
 
 
@@ -85,9 +90,10 @@ def _what_was_run(study: StudyConfig, results: Results) -> list[Block]:
         ),
         Table(["", ""], rows),
         Text(
-            "Figures are success in percent, one attempt at each task. In brackets behind them stands the 95%"
-            " interval of the mean over seeds (Student's t), with the number of seeds; it covers the draw of"
-            " environments, of warm starts and of chance. *Pooled* is Wilson's interval of all episodes as if"
+            "Figures are success in percent: sampled at the temperature of training, up to four attempts at a"
+            " task where there are few, and greedy. In brackets behind them stands the 95% interval of the"
+            " mean over seeds (Student's t), with the number of seeds; it covers the draw of environments, of"
+            " warm starts and of chance. The column `pooled` is Wilson's interval of all seeds' tasks as if"
             " they were independent: it is narrower, and holds for these seeds only. Differences are means of"
             " pairs with the same seed."
         ),
@@ -102,7 +108,7 @@ def _answer(study: StudyConfig, results: Results, question: Question, name: str)
     sets = [TRAINED, *([FIRST] if question.by_environments else []), UNSEEN]
     told = "Success, sampled: mean over seeds and its 95% interval; small: each seed; gray: the warm start"
     drawn = picture(
-        [Panel(_TITLES[which], _marks(study, results, there, which, question)) for which in sets],
+        [Panel(_PANELS[which], _marks(study, results, there, which, question)) for which in sets],
         _labels(study, there, question),
         lines=question.by_environments,
         told=told,
@@ -154,7 +160,7 @@ def _table(study: StudyConfig, results: Results, arms: Sequence[str], which: str
 def _rates(rows: Rows, which: str) -> list[str]:
     drawn, greedy = point(rows, SAMPLED, which), point(rows, GREEDY, which)
     low, high = drawn.pooled
-    return [_rate(drawn), f"[{100 * low:.1f}, {100 * high:.1f}] n={drawn.episodes:,}", _rate(greedy)]
+    return [_rate(drawn), f"[{100 * low:.1f}, {100 * high:.1f}] n={drawn.tasks:,}", _rate(greedy)]
 
 
 def _rate(one: Point) -> str:

@@ -9,7 +9,7 @@ from markupsafe import escape
 from codegym_jax.pipelines.study.figures import Point
 from codegym_jax.report.charts import ticks
 
-_PANEL, _HEIGHT = 330, 260
+_PANEL, _HEIGHT = 360, 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 14, 52, 46
 _DOT, _SMALL, _CAP = 4.5, 2.2, 4
 _STYLE = """

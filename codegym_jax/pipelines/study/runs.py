@@ -5,13 +5,13 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from codegym_jax.config import ConfigError, RunConfig
 from codegym_jax.config.study import DISTILL, RL, SFT, Arm, StudyConfig
 from codegym_jax.data.splits import TRAIN
 from codegym_jax.data.task_set import TaskSet
-from codegym_jax.pipelines.demonstrations import ORACLE, demonstrations
+from codegym_jax.pipelines.demonstrations import ORACLE, NoneGood, demonstrations
 from codegym_jax.pipelines.episode_rules import tokenizer_path
 from codegym_jax.pipelines.experiment import prepare
 from codegym_jax.pipelines.filter import PassRateBounds, filter_task_set
@@ -72,24 +72,25 @@ def make_run(study: StudyConfig, folder: Path, cache: Path, run: Run) -> dict[st
       A row of `results.jsonl`; it depends on the study, the arm and the seed alone.
     """
     place = folder / RUNS / run.label
-    charged, tasks = _task_set(folder, cache, run)
-    adopt(place, tasks, tokenizer_path(folder / POOL))
+    tasks = _task_set(folder, cache, run)
+    adopt(place, tasks.folder, tokenizer_path(folder / POOL))
     if run.arm is not None:
         _adopt_start(folder / RUNS / start_of(run).label, place)
     bench = prepare(run_config(study, run, place), place, cache)
     with bench.timed("learn"):
-        params, spent = _learn(study, bench, run.arm, charged)
+        learned = _learn(study, bench, run.arm, tasks)
     with bench.timed("eval"):
         first = min(arm.environments for arm in study.arms.values())
         names = chosen(trainable(TaskSet.open(folder / POOL / "task_set")), first, run.seed)
-        success = measure.measure(bench, params, measure.task_sets(bench, names))
-        suites = measure.measure_suites(bench, params, study.suites, cache)
+        success = measure.measure(bench, learned.params, measure.task_sets(bench, names))
+        suites = measure.measure_suites(bench, learned.params, study.suites, cache)
+    spent = learned.spent
     return {
         "arm": run.name,
         "seed": run.seed,
         "method": WARM if run.arm is None else run.arm.method,
         "environments": run.environments,
-        "train_tasks": len(bench.tasks(TRAIN)),
+        "train_tasks": len(bench.tasks(TRAIN)) if learned.found else 0,
         "spent": {"sampled": spent.sampled, "learned": spent.learned, "total": spent.total},
         "success": success,
         "suites": suites,
@@ -111,12 +112,32 @@ def run_config(study: StudyConfig, run: Run, place: Path) -> RunConfig:
     return dataclasses.replace(config, sft=whole, train=sampling)
 
 
-def _task_set(folder: Path, cache: Path, run: Run) -> tuple[Spent, Path]:
-    """The task set of a run, filtered where its arm says so, and what the filter's attempts cost."""
+class _Tasks(NamedTuple):
+    """What a run learns from."""
+
+    folder: Path
+    """Of its task set, filtered where its arm says so."""
+    spent: Spent
+    """On the filter's attempts."""
+    found: bool = True
+    """Whether the filter kept any training task."""
+
+
+class _Learned(NamedTuple):
+    """What a run ends with."""
+
+    params: Any
+    spent: Spent
+    """After the warm start."""
+    found: bool = True
+    """Whether there was anything to learn from; else the policy is the warm start."""
+
+
+def _task_set(folder: Path, cache: Path, run: Run) -> _Tasks:
     whole = set_path(folder, run.environments, run.seed)
     keep = run.arm.keep if run.arm else None
     if keep is None:
-        return Spent(), whole
+        return _Tasks(whole, Spent())
     out = folder / SETS / run.label
     bounds = PassRateBounds(
         tries=keep.tries,
@@ -127,9 +148,10 @@ def _task_set(folder: Path, cache: Path, run: Run) -> tuple[Spent, Path]:
     )
     start = folder / RUNS / start_of(run).label
     filter_task_set(whole, start, out, bounds, cache, stage=WARM_STAGE)
+    kept = TaskSet.open(out).counts[TRAIN] > 0
     lines = (out.with_name(f"{out.name}.filter") / "pass_rates.jsonl").read_text().splitlines()
     tokens = sum(PassRate(**json.loads(line)).policy_tokens for line in lines)
-    return Spent(sampled=tokens if keep.is_charged else 0), out
+    return _Tasks(out if kept else whole, Spent(sampled=tokens if keep.is_charged else 0), kept)
 
 
 def _adopt_start(start: Path, place: Path) -> None:
@@ -143,28 +165,39 @@ def _adopt_start(start: Path, place: Path) -> None:
     partial.rename(checkpoints / WARM_STAGE)
 
 
-def _learn(study: StudyConfig, bench: Workbench, arm: Arm | None, charged: Spent) -> tuple[Any, Spent]:
-    """The policy that a run ends with, and what it spent after the warm start."""
+def _learn(study: StudyConfig, bench: Workbench, arm: Arm | None, tasks: _Tasks) -> _Learned:
     if arm is None:
-        return run_sft(bench), Spent()
+        return _Learned(run_sft(bench), Spent())
     params = stage_params(bench, WARM_STAGE)
+    if not tasks.found:
+        return _Learned(params, tasks.spent, found=False)
     if arm.method == RL:
-        return _reinforce(study, bench, params, charged)
-    before = _sample(bench, params) if arm.method == DISTILL else Spent()
+        return _reinforce(study, bench, params, tasks.spent)
+    return _supervise(study, bench, params, _sample(bench, params) if arm.method == DISTILL else Spent())
+
+
+def _supervise(study: StudyConfig, bench: Workbench, params: Any, before: Spent) -> _Learned:
     if before.total >= study.budget:
         raise ConfigError(
             f"study.distill_steps: sampling alone took {before.total} tokens of a budget of {study.budget}"
         )
-    found = demonstrations(bench)
+    try:
+        found = demonstrations(bench)
+    except NoneGood:
+        return _Learned(params, before, found=False)
     steps = budget.affordable_steps(study.budget - before.total, found, bench.config.sft.rows)
     params = run_sft(bench, stage=CONTROL, start=params, steps=steps)
-    return params, before + budget.spent_by_sft(bench.folder, CONTROL)
+    return _Learned(params, before + budget.spent_by_sft(bench.folder, CONTROL))
 
 
-def _reinforce(study: StudyConfig, bench: Workbench, params: Any, charged: Spent) -> tuple[Any, Spent]:
+def _reinforce(study: StudyConfig, bench: Workbench, params: Any, before: Spent) -> _Learned:
     def spent(step: int) -> Spent:
-        return charged + budget.spent_by_rl(bench.folder, step)
+        return before + budget.spent_by_rl(bench.folder, step)
 
+    if before.total >= study.budget:
+        raise ConfigError(
+            f"filter.tries: the filter alone took {before.total} tokens of a budget of {study.budget}"
+        )
     params = run_train(bench, params, enough=lambda step: spent(step).total >= study.budget)
     most = bench.config.train.steps
     whole = spent(most)
@@ -173,7 +206,7 @@ def _reinforce(study: StudyConfig, bench: Workbench, params: Any, charged: Spent
             f"base.train.steps: {most} steps took {whole.total} tokens of a budget of {study.budget};"
             " allow more steps"
         )
-    return params, whole
+    return _Learned(params, whole)
 
 
 def _sample(bench: Workbench, params: Any) -> Spent:

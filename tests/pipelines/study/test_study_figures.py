@@ -19,14 +19,14 @@ def test_a_point_is_the_mean_of_seeds_with_student_s_interval():
     one = point(rows(0.2, 0.3, 0.4), "sampled", "unseen")
     assert one.mean == pytest.approx(0.3)
     assert one.interval == pytest.approx((0.3 - 0.24844, 0.3 + 0.24844), abs=1e-4)
-    assert (one.by_seed, one.episodes) == ([0.2, 0.3, 0.4], 150)
-    assert one.pooled == wilson_interval(45, 150)
+    assert (one.by_seed, one.tasks) == ([0.2, 0.3, 0.4], 150)
+    assert one.pooled == pytest.approx(wilson_interval(45, 150))
 
 
 def test_one_seed_has_no_interval_over_seeds():
     one = point(rows(0.2), "sampled", "unseen")
     assert one.interval is None
-    assert one.pooled == wilson_interval(10, 50)
+    assert one.pooled == pytest.approx(wilson_interval(10, 50))
 
 
 def test_what_a_seed_has_for_both_arms_drops_out_of_a_gap():
