@@ -37,7 +37,7 @@ _EXAMPLES = """examples:
   codegym doctor configs/smoke_cpu.py                        would it work here, and what to do where not
   codegym reverify runs/smoke                                derive every stored episode again
   codegym replay runs/smoke                                  make the update again that ended a run by NaN
-  codegym eval configs/mine.py --suite bfcl,zebra            on suites made elsewhere; see codegym suites
+  codegym eval configs/smollm2_135m_cpu.py --suite bfcl      on suites made elsewhere; see codegym suites
   codegym study configs/study/tiny.py --out studies/tiny     ways to learn, at one budget, and a page
   codegym view runs/smoke                                    curves and episodes in a browser, live
   codegym serve runs/chat                                    the policy behind OpenAI's chat interface

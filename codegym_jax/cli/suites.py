@@ -13,8 +13,8 @@ _EXAMPLES = """examples:
   codegym suites install bfcl zebra                       each into an environment of its own
   codegym suites check zebra --limit 20                   its oracle (must be 100%) and no-op; no policy
   codegym suites check held_out --suite-data held_out=task_sets/mine
-  codegym eval configs/mine.py --stage start --suite bfcl,held_out --runs 5
-  codegym eval configs/mine.py --stage train --suite bfcl,held_out --runs 5      and the table of both
+  codegym eval configs/smollm2_135m_cpu.py --stage start --suite bfcl,held_out --limit 8
+  codegym eval configs/smollm2_135m_cpu.py --stage train --suite bfcl,held_out --limit 8   the table of both
 """
 
 

@@ -1,5 +1,6 @@
 """What is served is the policy of the run or the weights that were named; what cannot be is told at once."""
 
+import contextlib
 import dataclasses
 import signal
 import subprocess
@@ -94,9 +95,18 @@ def test_what_cannot_be_served_is_told(weights, run, tmp_path):
         open_policy(str(compact), cache=run.cache, stage=START)
 
 
+@contextlib.contextmanager
+def killed_at_last(process):
+    """A test that fails must not wait for what would go on serving."""
+    try:
+        yield
+    finally:
+        process.kill()
+
+
 def test_the_command_serves_until_it_is_told_to_stop(weights):
     command = [sys.executable, "-m", "codegym_jax.cli", "serve", str(weights), "--port", "0", "--slots", "2"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process, killed_at_last(process):
         name, _, url = process.stdout.readline().split()[:3]
         with openai.OpenAI(base_url=url, api_key="none", max_retries=0, timeout=300) as client:
             answer = client.chat.completions.create(model=name, messages=HELLO, max_tokens=3)

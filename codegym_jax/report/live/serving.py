@@ -25,7 +25,7 @@ def server(runs: Sequence[Path], cache: Path) -> Iterator[uvicorn.Server]:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that is bound, so that its port is known before anything is served.
+    """A socket that listens: its port is known before anything is served, and who calls early waits.
 
     Args:
       host: a name or an address of this machine.
@@ -40,6 +40,7 @@ def listen(host: str, port: int) -> socket.socket:
             bound = undo.enter_context(socket.socket(family, kind, protocol))
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             bound.bind(place)
+            bound.listen()
             undo.pop_all()
     except OSError as error:
         raise UserError(f"cannot serve at {host}:{port}: {error}") from error

@@ -45,7 +45,6 @@ def serve(tmp_path):
             bound = stack.enter_context(contextlib.closing(listen("127.0.0.1", 0)))
             running = stack.enter_context(server(runs, tmp_path / "cache"))
             thread = threading.Thread(target=running.run, kwargs={"sockets": [bound]})
-            bound.listen()  # a request that comes before the server is up waits
             thread.start()
 
             def stop():
