@@ -62,9 +62,8 @@ KINDS: Mapping[str, tuple[tuple[str, str], ...]] = {
     "episodes are written": tuple((stage, "episodes") for stage in ("train", "before", "after")),
     "data is drawn": (("train", "draw"), ("sft", "demonstrations")),
     "a file is renamed": (
-        *(("train", place) for place in ("replace", "rename")),
-        *((stage, "replace") for stage in ("sft", "before", "after")),
-        *((stage, "rename") for stage in ("open", "sft")),
+        *((stage, "replace") for stage in ("train", "open", "sft", "before", "after")),
+        ("open", "rename"),
     ),
 }
 """What is interrupted, and the stages and places where; those of RL are drawn twice as often."""
