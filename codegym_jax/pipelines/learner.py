@@ -21,7 +21,7 @@ from codegym_jax.records import Episode, Update
 from codegym_jax.rollout.packing import Lesson, Mean, pack, pack_in_order, unpack
 from codegym_jax.trainer.optimizer import make_optimizer
 from codegym_jax.trainer.state import on_host
-from codegym_jax.trainer.update import Findings, make_policy_update, make_scorer, require_made
+from codegym_jax.trainer.update import Findings, examine, make_policy_update, make_scorer, require_made
 
 
 class Learned(NamedTuple):
@@ -94,7 +94,7 @@ class Learner:
             rows_per_batch=self._bench.config.train.rows_per_batch,
             row_tokens=self._row_tokens,
         )
-        placed = self._place(update)
+        placed = self._bench.place(update)
         scores: dict[str, Any] = {}
         if self._asks_itself:
             own = self._score(self.state.params, self._frozen, placed)
@@ -141,7 +141,7 @@ class Learner:
         )
         metrics: list[dict[str, Any]] = []
         for update in updates:
-            placed = self._place(update)
+            placed = self._bench.place(update)
             require_made(metrics, updates)  # so that the state is still the one that an update failed on
             self.state, of_update = self._update(self.state, self._frozen, placed)
             metrics.append(of_update)
@@ -160,18 +160,9 @@ class Learner:
         return Learned(metrics, lengths, shares)
 
     def examine(self, update: Update) -> tuple[list[Findings], Any]:
-        """What is wrong with an update that `learn` refused, where the state is the one that it failed on.
-
-        Returns:
-          What its batches' gradients are like, and what the learner says of all tokens: `Scores`, on the
-          host, leaves "N B T".
-        """
-        placed = self._place(update)
-        scores = jax.tree.map(on_host, self._score(self.state.params, self._frozen, placed))
-        return self._update.examine(self.state, self._frozen, placed), scores
-
-    def _place(self, update: Update) -> Update:
-        return update._replace(batches=self._bench.place(update.batches))
+        """`trainer.update.examine` of an update that `learn` refused."""
+        placed = self._bench.place(update)
+        return examine(self._update, self._score, self.state, self._frozen, placed)
 
 
 def find_algorithm(name: str) -> Algorithm:

@@ -22,8 +22,7 @@ from codegym_jax.pipelines.workbench import Workbench
 from codegym_jax.records import Update
 from codegym_jax.rollout.packing import Lesson, pack_in_order
 from codegym_jax.trainer.optimizer import learning_rate_schedule, make_optimizer
-from codegym_jax.trainer.state import on_host
-from codegym_jax.trainer.update import Findings, make_scorer, make_sft_update, require_made
+from codegym_jax.trainer.update import Findings, examine, make_scorer, make_sft_update, require_made
 
 STAGE, CONTROL = "sft", "control"
 _CHECKPOINT_EVERY = 100
@@ -146,18 +145,14 @@ class Pupil:
         Raises:
           NotFinite: when its gradient is not finite.
         """
-        self.state, metrics = self._update(self.state, self._frozen, self._place(update))
+        self.state, metrics = self._update(self.state, self._frozen, self._bench.place(update))
         require_made([metrics], [update])
         return metrics
 
     def examine(self, update: Update) -> tuple[list[Findings], Any]:
         """As `Learner.examine`."""
-        placed = self._place(update)
-        scores = jax.tree.map(on_host, self._score(self.state.params, self._frozen, placed))
-        return self._update.examine(self.state, self._frozen, placed), scores
-
-    def _place(self, update: Update) -> Update:
-        return update._replace(batches=self._bench.place(update.batches))
+        placed = self._bench.place(update)
+        return examine(self._update, self._score, self.state, self._frozen, placed)
 
 
 def supervising_optimizer(config: SftConfig, steps: int) -> optax.GradientTransformation:

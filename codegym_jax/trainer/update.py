@@ -19,7 +19,7 @@ from jax.sharding import NamedSharding
 from jaxtyping import Array, Float, PyTree
 
 from codegym_jax.records import PackedBatch, Update
-from codegym_jax.trainer.state import TrainState
+from codegym_jax.trainer.state import TrainState, on_host
 
 Metrics = dict[str, jax.Array]
 """Scalars on the device. Those of an objective add up over the batches of an update; of those named `*_max`
@@ -235,6 +235,23 @@ def make_scorer(score_fn: ScoreFn) -> Callable[[optax.Params, Any, Update], Any]
         return program(params, frozen, update.batches, np.int32(update.batch_count))
 
     return scorer
+
+
+def examine(
+    program: UpdateProgram,
+    scorer: Callable[[optax.Params, Any, Update], Any],
+    state: TrainState,
+    frozen: Any,
+    update: Update,
+) -> tuple[list[Findings], Any]:
+    """What is wrong with an update that was not made, where the state is the one that it failed on.
+
+    Returns:
+      What its batches' gradients are like, and what the policy says of all tokens: `Scores`, on the host,
+      leaves "N B T".
+    """
+    scores = jax.tree.map(on_host, scorer(state.params, frozen, update))
+    return program.examine(state, frozen, update), scores
 
 
 def _update(

@@ -73,7 +73,6 @@ def served(service: Service) -> Iterator[str]:
     """The address of a server that runs as long as the `with` block."""
     with contextlib.closing(listen("127.0.0.1", 0)) as bound:
         running = server(service)
-        bound.listen()  # a request that comes before the server is up waits
         thread = threading.Thread(target=running.run, kwargs={"sockets": [bound]})
         thread.start()
         try:

@@ -24,7 +24,6 @@ def main() -> None:
         ends_well(),
     ):
         service = Service(engine=engine, renderer=renderer, model_name="policy")
-        bound.listen()
         print(address(bound).rstrip("/"), flush=True)
         server(service).run(sockets=[bound])
 
