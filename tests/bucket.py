@@ -19,6 +19,13 @@ ROOT = pathlib.Path(__file__).parents[1]
 @contextlib.contextmanager
 def served() -> Iterator[str]:
     """Serves one empty bucket until the block ends, to this process and those that it starts; its address."""
+    with serving() as (url, _):
+        yield url
+
+
+@contextlib.contextmanager
+def serving() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """The same, and the process that serves it."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     host = f"http://127.0.0.1:{port}"
@@ -38,7 +45,7 @@ def served() -> Iterator[str]:
     try:
         _await(host, process)
         with mock.patch.dict(os.environ, leads_there):
-            yield f"gs://{NAME}"
+            yield f"gs://{NAME}", process
     finally:
         process.terminate()
         process.wait()

@@ -25,6 +25,9 @@ from codegym_jax.data.atomic import replacing
 REMOTE = "gs://"
 _FAILED_FOR_NOW = {408, 429, *range(500, 600)}
 """Status codes of HTTP: too slow, too many, and what the service itself got wrong."""
+_TENSORSTORE_GAVE_UP = ("ABORTED: ", "DEADLINE_EXCEEDED: ", "UNAVAILABLE: ")
+_TENSORSTORE_REFUSED = ("PERMISSION_DENIED: ", "UNAUTHENTICATED: ")
+"""How the messages of its errors begin, which are all of one type, `ValueError`."""
 
 Place = pathlib.Path | epath.Path
 """A local path, or one on a bucket, which keeps its two slashes."""
@@ -78,7 +81,7 @@ class Store:
         if not self.is_remote:
             return
         bucket = self._root.partition("/")[0]
-        with _told(self.place):
+        with told(self.place):
             try:
                 self._fs.ls(bucket)
             except FileNotFoundError as error:
@@ -90,7 +93,7 @@ class Store:
 
     def folders(self) -> list[str]:
         """The folders directly below, by name in order; an empty one is there only on a local disk."""
-        with _told(self.place):
+        with told(self.place):
             self._fs.invalidate_cache()
             try:
                 found = self._fs.ls(self._root, detail=True)
@@ -113,13 +116,13 @@ class Store:
         Raises:
           FileNotFoundError: when it is not there.
         """
-        with _told(self.place):
+        with told(self.place):
             return self._fs.cat_file(self._path(name))
 
     def write(self, name: str, data: bytes) -> None:
         """Writes a file, whole or not at all."""
         if self.is_remote:
-            with _told(self.place):
+            with told(self.place):
                 self._fs.pipe_file(self._path(name), data)
             return
         with replacing(pathlib.Path(self._path(name))) as partial:
@@ -131,7 +134,7 @@ class Store:
         Raises:
           FileNotFoundError: when it is not there.
         """
-        with _told(self.place), replacing(file) as partial:
+        with told(self.place), replacing(file) as partial:
             self._fs.get_file(self._path(name), os.fspath(partial))
 
     def remove(self, name: str) -> None:
@@ -141,7 +144,7 @@ class Store:
             shutil.rmtree(path, ignore_errors=True)
             pathlib.Path(path).unlink(missing_ok=True)
             return
-        with _told(self.place):
+        with told(self.place):
             names = [name] if name in self._found("") else self.names(name)
             if names:
                 self._fs.rm([self._path(each) for each in names])
@@ -151,7 +154,7 @@ class Store:
 
     def _found(self, under: str) -> dict[str, Any]:
         """Name -> what the file system knows of it."""
-        with _told(self.place):
+        with told(self.place):
             self._fs.invalidate_cache()  # other processes, and TensorStore, write there, too
             found = self._fs.find(self._path(under), detail=True)
         start = len(self._root) + 1
@@ -170,10 +173,14 @@ def _google_storage() -> Any:
 
 
 @contextlib.contextmanager
-def _told(place: Place) -> Iterator[None]:
-    """What a bucket refuses, told in one line; network failures come after gcsfs has tried for a while.
+def told(place: Place) -> Iterator[None]:
+    """What goes wrong with a bucket in a `with` block, told in one line; what the local disk refuses stays.
 
-    What the local disk refuses stays as it is.
+    It comes after gcsfs or TensorStore, which checkpoints are written with, has tried for a while.
+
+    Raises:
+      StoreError: when the bucket refuses.
+      BucketOutage: when it does not answer.
     """
     try:
         yield
@@ -202,6 +209,8 @@ def _is_outage(error: Exception) -> bool:
         return int(error.code or 0) in _FAILED_FOR_NOW
     if isinstance(error, GoogleAuthError):
         return isinstance(error, TransportError) or error.retryable
+    if isinstance(error, ValueError):
+        return str(error).startswith(_TENSORSTORE_GAVE_UP)
     network = ConnectionError | TimeoutError | socket.gaierror | aiohttp.ClientError
     return isinstance(error, network | requests.RequestException | ChecksumError)
 
@@ -213,6 +222,8 @@ def _is_refusal(error: Exception) -> bool:
 
     if isinstance(error, OSError):
         return error.errno is None
+    if isinstance(error, ValueError):
+        return str(error).startswith(_TENSORSTORE_REFUSED)
     return isinstance(error, HttpError | GoogleAuthError)
 
 

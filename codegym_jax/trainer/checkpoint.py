@@ -29,7 +29,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from codegym_jax.config import UserError
-from codegym_jax.data.store import Place, Store
+from codegym_jax.data.store import Place, Store, told
 
 logger = logging.getLogger(__name__)
 
@@ -88,11 +88,13 @@ class Checkpointer(contextlib.AbstractContextManager["Checkpointer"]):
         path = self.folder / name
         checkpointer = _orbax()
         items = ocp.args.Composite(state=ocp.args.StandardSave(state), extra=ocp.args.JsonSave(extra))
-        checkpointer.save(path, items)
+        with told(path):
+            checkpointer.save(path, items)
         leaves = _leaves(state)
 
         def finish() -> None:
-            checkpointer.close()  # waits until all processes have written their parts
+            with told(path):
+                checkpointer.close()  # waits until all processes have written their parts
             if _is_primary():
                 self._commit(name, leaves)
 
@@ -147,7 +149,7 @@ class Checkpointer(contextlib.AbstractContextManager["Checkpointer"]):
         saved = json.loads(self._store.read(f"{path.name}/{LEAVES}"))
         _require_same_leaves(path, saved, _leaves(like))
         target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
-        with _orbax() as checkpointer:
+        with told(path), _orbax() as checkpointer:
             items = ocp.args.Composite(state=ocp.args.StandardRestore(target), extra=ocp.args.JsonRestore())
             restored = checkpointer.restore(path, items)
         return restored["state"], restored["extra"]

@@ -23,12 +23,15 @@ OUTAGES = [
     TransportError("no answer"),
     RefreshError("busy", retryable=True),
     ChecksumError(),
+    ValueError("ABORTED: Error reading gs://bucket/x/.zarray: All 32 retry attempts failed: CURL error"),
+    ValueError("UNAVAILABLE: Error writing gs://bucket/x"),
 ]
 REFUSALS = [
     *(HttpError({"code": code, "message": "no"}) for code in (400, 401, 409)),
     OSError("Forbidden: https://storage"),
     DefaultCredentialsError("none"),
     RefreshError("expired"),
+    ValueError("PERMISSION_DENIED: Error writing gs://bucket/x"),
 ]
 OTHERS = [
     OSError(errno.ENOSPC, "No space left on device"),

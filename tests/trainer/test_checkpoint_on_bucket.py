@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from codegym_jax.data.store import Store
+from codegym_jax.data.store import BucketOutage, Store
 from codegym_jax.trainer.checkpoint import Checkpointer, CheckpointMismatch
+from tests import bucket as buckets
 
 
 def save(place, step, value):
@@ -89,3 +90,18 @@ def test_a_copy_on_the_disk_is_as_good(place, tmp_path):
     assert restored(tmp_path / "copy") == 2.0
     again = Checkpointer(tmp_path / "copy").copy_latest(tmp_path / "again")
     assert (again / "manifest.json").read_bytes() == (copy / "manifest.json").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_bucket_that_goes_while_one_is_written_is_an_outage():
+    """After half a minute of trying."""
+    with buckets.serving() as (bucket, server):
+
+        class Unlucky(Checkpointer):
+            def _next_name(self, step):
+                name = super()._next_name(step)
+                server.kill()
+                return name
+
+        with pytest.raises(BucketOutage, match=f"{bucket}/goes/0001_step_00000001 does not answer"):
+            Unlucky(f"{bucket}/goes").save(1, {"w": jnp.ones((3, 4))}, {})
