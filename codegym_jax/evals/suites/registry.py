@@ -64,7 +64,7 @@ SUITES: Mapping[str, SuiteEntry] = {
             name="tau2",
             about="tau2-bench: customer service; telecom in solo mode, airline and retail with a user",
             instructions=REACT,
-            default_subsets=("telecom_solo",),
+            default_subsets=("telecom_solo", "airline_scenario", "retail_scenario"),
             user_subsets=("airline", "retail"),
         ),
         SuiteEntry(
