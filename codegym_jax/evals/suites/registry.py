@@ -68,6 +68,13 @@ SUITES: Mapping[str, SuiteEntry] = {
             user_subsets=("airline", "retail"),
         ),
         SuiteEntry(
+            name="textworld",
+            about="text games of TextWorldExpress: cooking, tidying up and searching in a house",
+            instructions=REACT,
+            default_subsets=("cookingworld", "coin", "twc", "mapreader"),
+            programs=("java",),
+        ),
+        SuiteEntry(
             name="zebra",
             about="zebra puzzles of reasoning-gym, four houses",
             instructions=CHAIN_OF_THOUGHT,
@@ -158,7 +165,8 @@ def check_choice(choice: SuiteChoice, options: SuiteOptions) -> None:
     for program in entry.programs:
         if shutil.which(program) is None:
             raise SuiteError(
-                f"suite {entry.name} needs the program `{program}`, which is not on this machine"
+                f"suite {entry.name} needs the program `{program}`, which is not on this machine;"
+                " install it so that it is found by PATH"
             )
     if entry.own_process:
         worker_command(options.cache, entry.name)
