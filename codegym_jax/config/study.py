@@ -21,18 +21,22 @@ class PoolConfig:
     """Which environments of the task set the policy is asked to learn, and what is held out of them.
 
     An environment is taken that has enough tasks that the policy can hold: as the oracle plays them, they
-    have few calls, and as the policy's style writes them, few characters. What they ask for does not count.
+    have few calls, and as the policy's style writes them, few characters. Where `copied_only`, the oracle
+    computes nothing in them by itself, either: whatever it hands to a tool, or in, it has seen, or is a
+    constant, or one more or less than the last it saw.
     """
 
     max_calls: int = 12  # of a task's oracle, `Done` included
     max_chars: int = 400  # of the oracle's episode as text, prompt included
-    tasks_per_environment: int = 8  # that an environment must have; so many of each are used
+    copied_only: bool = False
+    tasks_per_environment: int = 8  # that an environment must have
+    max_tasks_per_environment: int = 8  # so many of each are used, where there are
     test_configs: int = 2  # of these, never trained on
     heldout_environments: int = 32  # never trained on, with their families
 
     def __post_init__(self) -> None:
         at_least("pool", self, max_calls=1, max_chars=1, tasks_per_environment=2, test_configs=1)
-        at_least("pool", self, heldout_environments=1)
+        at_least("pool", self, heldout_environments=1, max_tasks_per_environment=self.tasks_per_environment)
         below = self.tasks_per_environment
         most = f"below pool.tasks_per_environment={below}"
         require(self.test_configs < below, "pool.test_configs", self.test_configs, most)

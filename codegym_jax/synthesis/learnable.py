@@ -33,6 +33,8 @@ def rank(features_of: Mapping[str, Mapping[str, Any]], count: int) -> list[str]:
     chosen: list[str] = []
     booleans = 0
     for env_id in qualified:
+        if len(chosen) == count:
+            break
         features = features_of[env_id]
         boolean = features["tiny"]["answer_kind"] == "boolean"
         if boolean and booleans + 1 > max(1, MAX_BOOLEAN_SHARE * count):
@@ -41,8 +43,6 @@ def rank(features_of: Mapping[str, Mapping[str, Any]], count: int) -> list[str]:
             continue
         chosen.append(env_id)
         booleans += boolean
-        if len(chosen) == count:
-            break
     return chosen
 
 

@@ -10,8 +10,6 @@ context holds what the small one's does not, so that most environments take part
 Device: 1 GPU of 80 GB. Never run yet.
 """
 
-import dataclasses
-
 from codegym_jax.config import (
     DataConfig,
     EvalConfig,
@@ -22,10 +20,10 @@ from codegym_jax.config import (
     SynthesisConfig,
     TrainConfig,
 )
-from codegym_jax.config.study import Arm, FilterConfig, PoolConfig, Question, StudyConfig, SuitesConfig
+from codegym_jax.config.study import PoolConfig, StudyConfig, SuitesConfig
+from codegym_jax.config.study_arms import ARMS, arms, questions
 
 MAX_CALLS = 24
-WITHIN_REACH = FilterConfig(min_pass_rate=0.25, max_pass_rate=0.75)
 
 
 def study() -> StudyConfig:
@@ -79,43 +77,7 @@ def study() -> StudyConfig:
         ),
         budget=20_000_000,
         distill_steps=20,
-        arms={
-            "rl": Arm(method="rl", environments=32, about="RL on all training tasks"),
-            "rl-hard": Arm(
-                method="rl",
-                environments=32,
-                about="RL on tasks that the warm start solves at most once in four (the paper's bound)",
-                keep=FilterConfig(),
-            ),
-            "rl-reach": Arm(
-                method="rl",
-                environments=32,
-                about="RL on tasks that it solves once to three times in four",
-                keep=WITHIN_REACH,
-            ),
-            "rl-reach-free": Arm(
-                method="rl",
-                environments=32,
-                about="the same, the filter's attempts not counted",
-                keep=dataclasses.replace(WITHIN_REACH, is_charged=False),
-            ),
-            "sft": Arm(method="sft", environments=32, about="more SFT, on oracle episodes of all tasks"),
-            "distill": Arm(method="distill", environments=32, about="SFT on own episodes that succeeded"),
-            "rl-8": Arm(method="rl", environments=8, about="RL on 8 environments"),
-            "rl-128": Arm(method="rl", environments=128, about="RL on 128 environments"),
-            "rl-512": Arm(method="rl", environments=512, about="RL on 512 environments"),
-        },
-        questions=(
-            Question(
-                title="RL on filtered or unfiltered tasks",
-                arms=("rl", "rl-hard", "rl-reach", "rl-reach-free"),
-            ),
-            Question(title="Oracle-SFT, distillation or RL", arms=("rl", "sft", "distill")),
-            Question(
-                title="How many environments to train on",
-                arms=("rl-8", "rl", "rl-128", "rl-512"),
-                by_environments=True,
-            ),
-        ),
+        arms=arms(*ARMS),
+        questions=questions(*ARMS),
         suites=SuitesConfig(names="held_out:test_env,bfcl:multi_turn_base", limit=50, context_tokens=8_192),
     )

@@ -134,6 +134,7 @@ def test_the_easiest_come_first_and_fewer_are_a_beginning_of_more_of_one_kind():
     difficulties = [learnable.difficulty(found[name]) for name in chosen]
     assert difficulties == sorted(difficulties)
     assert learnable.rank(found, 5) == chosen[:5]
+    assert learnable.rank(found, 1) == chosen[:1] and learnable.rank(found, 0) == []
 
 
 def test_booleans_are_few():

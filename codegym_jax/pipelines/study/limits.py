@@ -1,14 +1,17 @@
 """What a study does not show: of every study, and of this one by its settings and results."""
 
 from codegym_jax.config.study import DISTILL, StudyConfig
-from codegym_jax.pipelines.study.figures import Results
+from codegym_jax.pipelines.study.figures import Results, point
+from codegym_jax.pipelines.study.measure import SAMPLED, TITLES
 
 _FEW_SEEDS = 5
+_FLOOR = 0.05
 
 
 def limits(study: StudyConfig, results: Results) -> list[str]:
     """Sentences for the page."""
-    found = [*_of_size(study), *_of_environments(study, results), *_of_arms(study, results)]
+    found = [*_of_floor(results), *_of_size(study), *_of_environments(study, results)]
+    found += _of_arms(study, results)
     fewest = min(map(len, results.arms.values()))
     if fewest == 1:
         found.append("One seed says nothing of the others: where a point has one seed it has no interval.")
@@ -22,6 +25,20 @@ def limits(study: StudyConfig, results: Results) -> list[str]:
         " miss."
     )
     return found
+
+
+def _of_floor(results: Results) -> list[str]:
+    """Where all are so near 0 that they cannot differ."""
+    best = {
+        told: max(point(rows, SAMPLED, name).mean for rows in results.arms.values())
+        for name, told in TITLES.items()
+    }
+    return [
+        f"On {told} no policy here solves more than {100 * rate:.1f}%: so near the floor, that two arms are"
+        " alike says nothing, and that one is twice another is a task or two."
+        for told, rate in best.items()
+        if rate < _FLOOR
+    ]
 
 
 def _of_size(study: StudyConfig) -> list[str]:
@@ -38,13 +55,17 @@ def _of_size(study: StudyConfig) -> list[str]:
 
 def _of_environments(study: StudyConfig, results: Results) -> list[str]:
     pool = results.head["pool"]
+    taken = f"{pool['qualified']:,} of {pool['environments']:,}"
     sentences = [
-        f"Environments that fit the policy's context take part, {pool['qualified']:,} of"
-        f" {pool['environments']:,}, whatever they ask for; only {pool['learnable']:,} of those in the pool"
-        " were chosen as learnable by a tiny policy, so many may be beyond it for any number of"
-        " environments and any budget.",
-        "More environments are more tasks, too: every environment has the same number of tasks, and with a"
-        " fixed budget each is visited less often. The two are not told apart.",
+        f"Environments take part, {taken}, in whose short tasks copying is enough; their longer tasks, and"
+        " the other environments, may order the arms otherwise. Those held out were taken by the same rule."
+        if study.pool.copied_only
+        else f"Environments that fit the policy's context take part, {taken}, whatever they ask for; only"
+        f" {pool['learnable']:,} of those in the pool were chosen as learnable by a tiny policy, so many may"
+        " be beyond it for any number of environments and any budget.",
+        "More environments are more tasks, too, and with a fixed budget each is visited less often; the warm"
+        " starts have the same number of updates, so that on few environments they see each task more often."
+        " None of this is told apart.",
         "Unseen environments are made from the same corpora in the same way, and are drawn once: their"
         " choice is not in the intervals. They are no measure of transfer to other tools.",
         "The tokenizer, where it is trained here, has seen the texts of all training tasks of the pool, in"

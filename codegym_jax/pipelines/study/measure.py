@@ -19,8 +19,13 @@ from codegym_jax.records import Task
 from codegym_jax.rollout.agent import EpisodeRequest
 
 TRAINED, FIRST, UNSEEN = SETS = ("trained", "first", "unseen")
-"""Unseen configs of all environments that the arm was trained on; of those that every arm of the seed was
-trained on; and environments that none was trained on."""
+TITLES: Mapping[str, str] = {
+    TRAINED: "unseen configs of the environments trained on",
+    FIRST: "unseen configs of the environments that every arm trained on",
+    UNSEEN: "unseen environments",
+}
+"""Of sets of tasks: the first two, all environments that the arm was trained on, and those of them that every
+arm of the seed was trained on; the third, environments that none was trained on."""
 SAMPLED, GREEDY = MODES = ("sampled", "greedy")
 NAME = "study"
 MAX_ATTEMPTS = 4

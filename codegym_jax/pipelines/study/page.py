@@ -19,15 +19,10 @@ from codegym_jax.pipelines.study.blocks import (
 from codegym_jax.pipelines.study.budget import LEARNED
 from codegym_jax.pipelines.study.figures import Gap, Point, Results, Rows, gap, point, read_results
 from codegym_jax.pipelines.study.limits import limits
-from codegym_jax.pipelines.study.measure import FIRST, GREEDY, SAMPLED, TRAINED, UNSEEN
+from codegym_jax.pipelines.study.measure import FIRST, GREEDY, SAMPLED, TITLES, TRAINED, UNSEEN
 from codegym_jax.pipelines.study.picture import Mark, Panel, picture
 from codegym_jax.pipelines.study.runs import start_name
 
-_TITLES = {
-    TRAINED: "Unseen configs of the environments trained on",
-    FIRST: "Unseen configs of the environments that every arm trained on",
-    UNSEEN: "Unseen environments",
-}
 _PANELS = {
     TRAINED: "Unseen configs, of its own environments",
     FIRST: "Unseen configs, of all arms' environments",
@@ -71,16 +66,8 @@ def _what_was_run(study: StudyConfig, results: Results) -> list[Block]:
         ["budget after it", f"{study.budget:,} policy tokens"],
         ["seeds", ", ".join(map(str, sorted({seed for rows in results.arms.values() for seed in rows})))],
     ]
-    settings = study.pool
     return [
-        Text(
-            "Several ways to learn from the same environments, each for the same budget. An environment takes"
-            f" part that has at least {settings.tasks_per_environment} tasks that the policy can hold: their"
-            f" oracle makes at most {settings.max_calls} calls, and what the policy reads and writes has at"
-            f" most {settings.max_chars:,} characters. So many tasks of each are used,"
-            f" {settings.test_configs} of them only to test. Every seed draws its own environments to train"
-            " on, a smaller number as a part of a larger one; those held out are the same for all."
-        ),
+        Text(_who_takes_part(study)),
         Text(
             "Arms of a seed on the same environments begin with one warm start, which has seen these"
             " environments only. The budget counts policy tokens: a sampled one 1, one learned from"
@@ -94,10 +81,30 @@ def _what_was_run(study: StudyConfig, results: Results) -> list[Block]:
             " task where there are few, and greedy. In brackets behind them stands the 95% interval of the"
             " mean over seeds (Student's t), with the number of seeds; it covers the draw of environments, of"
             " warm starts and of chance. The column `pooled` is Wilson's interval of all seeds' tasks as if"
-            " they were independent: it is narrower, and holds for these seeds only. Differences are means of"
+            " they were independent: it is narrower, and holds for these seeds only; where all seeds came to"
+            " the same, such as 0, the interval over seeds has no width, and the pooled one is the better"
+            " guide. Differences, over the arm's own warm start and over another arm, are in points, means of"
             " pairs with the same seed."
         ),
     ]
+
+
+def _who_takes_part(study: StudyConfig) -> str:
+    settings = study.pool
+    least, most = settings.tasks_per_environment, settings.max_tasks_per_environment
+    used = f"{least}" if least == most else f"{least} to {most}"
+    copied = (
+        ", and the oracle computes nothing by itself: whatever it hands to a tool, or in, it has seen, or is"
+        " a constant, or one more or less than what it saw last"
+    )
+    return (
+        "Several ways to learn from the same environments, each for the same budget. An environment takes"
+        f" part that has at least {least} tasks that the policy can hold: their oracle makes at most"
+        f" {settings.max_calls} calls, what the policy reads and writes has at most {settings.max_chars:,}"
+        f" characters{copied if settings.copied_only else ''}. Of each, {used} such tasks are used,"
+        f" {settings.test_configs} of them only to test. Every seed draws its own environments to train on, a"
+        " smaller number as a part of a larger one; those held out are the same for all."
+    )
 
 
 def _answer(study: StudyConfig, results: Results, question: Question, name: str) -> list[Block]:
@@ -115,8 +122,12 @@ def _answer(study: StudyConfig, results: Results, question: Question, name: str)
     )
     blocks.append(Picture(name, drawn, f"{question.title}. {told}"))
     for which in sets:
-        blocks += [Heading(_TITLES[which], 3), _table(study, results, there, which)]
+        blocks += [Heading(_capital(TITLES[which]), 3), _table(study, results, there, which)]
     return blocks
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _labels(study: StudyConfig, arms: Sequence[str], question: Question) -> list[str]:
@@ -144,16 +155,19 @@ def _other_start(study: StudyConfig, arms: Sequence[str], place: int) -> bool:
 
 def _table(study: StudyConfig, results: Results, arms: Sequence[str], which: str) -> Table:
     base = arms[0]
-    head = ["", "what", "sampled [over seeds]", "pooled", "greedy [over seeds]", f"points over `{base}`"]
+    head = ["", "what", "sampled [over seeds]", "pooled", "greedy [over seeds]"]
+    head += ["over its warm start", f"over `{base}`"]
     lines = []
     numbers = list(dict.fromkeys(study.arms[name].environments for name in arms))
     for number in numbers:
         if rows := results.arms.get(start_name(number)):
-            lines.append([f"warm start, {number}", "where the arms begin", *_rates(rows, which), ""])
+            lines.append([f"warm start, {number}", "where the arms begin", *_rates(rows, which), "", ""])
     for name in arms:
-        rows = results.arms[name]
-        more = None if name == base else gap(rows, results.arms[base], SAMPLED, which)
-        lines.append([f"`{name}`", study.arms[name].about, *_rates(rows, which), _signed(more)])
+        arm, rows = study.arms[name], results.arms[name]
+        start = results.arms.get(start_name(arm.environments), {})
+        other = {} if name == base else results.arms[base]
+        gaps = [_signed(gap(rows, held, SAMPLED, which)) for held in (start, other)]
+        lines.append([f"`{name}`", arm.about, *_rates(rows, which), *gaps])
     return Table(head, lines)
 
 

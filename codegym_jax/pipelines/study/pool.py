@@ -17,6 +17,7 @@ from codegym_jax.data.task_set import TaskSet, write_task_set
 from codegym_jax.pipelines.console import say
 from codegym_jax.pipelines.workbench import Workbench, check_task_set
 from codegym_jax.records import EnvSpec, Task
+from codegym_jax.synthesis.outline.features import Steps, measure_all
 
 POOL, SETS = "pool", "sets"
 _TASK_SET = "task_set"
@@ -80,11 +81,23 @@ def fits(style: str, spec: EnvSpec, task: Task, settings: PoolConfig) -> bool:
     """Whether a policy can hold a task, as its oracle plays it."""
     if len(task.oracle_actions) > settings.max_calls:
         return False
+    if settings.copied_only and computes(task):
+        return False
     try:
         texts = list(training_texts(style, spec, task.oracle_actions, task.oracle_observations))
     except RenderError:  # a call that the style cannot write
         return False
     return sum(map(len, texts)) <= settings.max_chars
+
+
+def computes(task: Task) -> bool:
+    """Whether a task's oracle works out by itself anything that it hands to a tool, or hands in."""
+    steps: Steps = []
+    for action, observation in zip(task.oracle_actions, task.oracle_observations, strict=True):
+        call = json.loads(action)
+        result = None if call["name"] == "Done" else json.loads(observation)
+        steps.append(("call", call["parameters"], result))  # the answer counts as a parameter
+    return measure_all([steps])["computed_share"] > 0
 
 
 def candidates(task_set: TaskSet, style: str, settings: PoolConfig) -> dict[str, list[Task]]:
@@ -94,13 +107,11 @@ def candidates(task_set: TaskSet, style: str, settings: PoolConfig) -> dict[str,
         for task in task_set.source(split):
             if fits(style, task_set.specs[task.env_id], task, settings):
                 found[task.env_id][task.task_id] = task
-    wanted = settings.tasks_per_environment
+    most = settings.max_tasks_per_environment
     return {
-        env_id: [
-            members[name] for name in sorted(hold_out(members, wanted, seed=0, purpose=f"pool {env_id}"))
-        ]
+        env_id: [members[name] for name in sorted(hold_out(members, most, seed=0, purpose=f"pool {env_id}"))]
         for env_id, members in sorted(found.items())
-        if len(members) >= wanted
+        if len(members) >= settings.tasks_per_environment
     }
 
 

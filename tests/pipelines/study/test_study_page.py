@@ -79,7 +79,7 @@ def test_every_point_tells_its_mean_its_interval_and_its_seeds(page):
     markdown, _ = page
     assert "| `rl` | all tasks | 30.0 [5.2, 54.8] (3 seeds) | [25.1, 35.4] n=300 |" in markdown
     assert "| 15.0 [0.0, 78.5] (2 seeds) |" in markdown
-    assert "| −10.0 [−10.0, −10.0] |" in markdown
+    assert "| +5.0 [−58.5, +68.5] | −10.0 [−10.0, −10.0] |" in markdown
     assert "| warm start, 32 | where the arms begin | 10.0 [10.0, 10.0] (3 seeds) |" in markdown
 
 
@@ -90,6 +90,13 @@ def test_what_it_does_not_show_follows_from_its_settings(page):
     assert "603 of 1,516" in limits and "only 24" in limits
     assert "the policy's style, `compact`" in limits
     assert "distill" not in limits and "Not run yet" not in limits
+    assert "so near the floor" not in limits
+
+
+def test_where_all_are_near_the_floor_the_page_says_so(tmp_path):
+    rows = [row("rl", seed, 32, rate) for seed, rate in enumerate((0.0, 0.03))]
+    markdown, _ = written(tmp_path, [*rows, row("sft", 0, 32, 0.02), row("rl-8", 0, 8, 0.0)])
+    assert "On unseen environments no policy here solves more than 2.0%: so near the floor" in markdown
 
 
 def test_markup_in_texts_is_shown_as_it_is(page):

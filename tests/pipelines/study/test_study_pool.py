@@ -1,6 +1,7 @@
 """Which environments a study takes: those that fit, held-out families apart, choices within one another."""
 
 import dataclasses
+import json
 
 import pytest
 
@@ -8,9 +9,17 @@ from codegym_jax.config import ConfigError, DataConfig, RunConfig, UserError
 from codegym_jax.config.study import Arm, PoolConfig, Question, StudyConfig, SuitesConfig
 from codegym_jax.data.splits import TEST_CONFIG, TEST_ENV, TRAIN
 from codegym_jax.data.task_set import TaskSet
-from codegym_jax.pipelines.study.pool import candidates, chosen, make_pool, make_set, trainable
+from codegym_jax.pipelines.study.pool import candidates, chosen, computes, make_pool, make_set, trainable
+from codegym_jax.records import Task
 
-POOL = PoolConfig(max_calls=9, max_chars=200, tasks_per_environment=4, test_configs=1, heldout_environments=2)
+POOL = PoolConfig(
+    max_calls=9,
+    max_chars=200,
+    tasks_per_environment=4,
+    max_tasks_per_environment=4,
+    test_configs=1,
+    heldout_environments=2,
+)
 
 
 def make_study(task_set, **changes) -> StudyConfig:
@@ -75,7 +84,35 @@ def test_only_tasks_that_the_policy_can_hold_count(many_environments):
     assert len(candidates(task_set, "compact", POOL)) == 8
     assert candidates(task_set, "compact", dataclasses.replace(POOL, max_calls=2)) == {}
     assert candidates(task_set, "compact", dataclasses.replace(POOL, max_chars=20)) == {}
-    assert candidates(task_set, "compact", dataclasses.replace(POOL, tasks_per_environment=6)) == {}
+    many = dataclasses.replace(POOL, tasks_per_environment=6, max_tasks_per_environment=6)
+    assert candidates(task_set, "compact", many) == {}
+
+
+def test_of_an_environment_with_more_tasks_more_are_used_up_to_a_bound(many_environments):
+    task_set = TaskSet.open(many_environments)
+    few = candidates(task_set, "compact", POOL)
+    more = candidates(task_set, "compact", dataclasses.replace(POOL, max_tasks_per_environment=9))
+    assert {len(tasks) for tasks in few.values()} == {4} and {len(tasks) for tasks in more.values()} == {5}
+    for env_id, tasks in few.items():
+        assert {task.task_id for task in tasks} < {task.task_id for task in more[env_id]}
+
+
+def played(*steps: tuple[str, dict, str]) -> Task:
+    """A task by what its oracle does and sees."""
+    return Task(
+        env_id="e",
+        config_json="{}",
+        oracle_actions=tuple(json.dumps({"name": name, "parameters": given}) for name, given, _ in steps),
+        oracle_observations=tuple(seen for _, _, seen in steps),
+    )
+
+
+def test_an_oracle_that_only_copies_and_counts_computes_nothing():
+    """It hands in 12, which it read, and 1, the count after 0; 24 is neither seen nor next to what was."""
+    read = ("GetItem", {"index": 0}, "12")
+    assert not computes(played(read, ("GetItem", {"index": 1}, "7"), ("Done", {"answer": 12}, "right")))
+    assert computes(played(read, ("Done", {"answer": 24}, "right")))
+    assert computes(played(read, ("Double", {"value": 40}, "80"), ("Done", {"answer": 80}, "right")))
 
 
 def test_too_few_environments_are_told_before_any_work(many_environments, tmp_path):
