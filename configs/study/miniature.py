@@ -52,7 +52,7 @@ def study() -> StudyConfig:
             ),
             train=TrainConfig(
                 steps=500,  # the budget ends it
-                learning_rate=5e-4,
+                learning_rate=3e-4,
                 episodes_per_update=32,
                 rows_per_batch=4,
                 checkpoint_every=20,
