@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PARITY := .venv-parity
 
-.PHONY: help setup smoke test test-slow test-faults test-gpu test-parity test-adapters lint lock guest native bench bench-peers soak clean
+.PHONY: help setup smoke test test-slow test-faults test-gpu test-parity test-adapters test-harnesses lint lock guest native bench bench-peers soak clean
 
 help:
 	@echo "make smoke       the whole pipeline on a CPU; RUN=runs/smoke names the output folder"
@@ -16,6 +16,7 @@ help:
 	@echo "make test-gpu    the tests that need an accelerator"
 	@echo "make test-parity beside transformers, on the pretrained model of 98 MB; sets up .venv-parity"
 	@echo "make test-adapters the environments in packages that the lock cannot hold; each in build/adapters/NAME"
+	@echo "make test-harnesses BFCL's and tau2's own commands against \`codegym serve\`; environments in build/harnesses"
 	@echo "make lock        pin the newest allowed versions into requirements.lock"
 	@echo "make bench       the sandbox beside its peers, as JSON lines; needs the extra \`bench\`"
 	@echo "make bench-peers the environments of PyTorch, Tunix and TRL, for the benchmarks of the policy's engines"
@@ -71,6 +72,15 @@ build/adapters/%/.installed: tests/adapters/requirements-%.txt requirements.lock
 test-adapters: build/adapters/openenv/.installed build/adapters/verifiers/.installed
 	build/adapters/openenv/bin/python -m pytest tests/adapters/test_openenv.py
 	build/adapters/verifiers/bin/python -m pytest tests/adapters/test_verifiers.py
+
+# The commands of others that ask a served policy; each as its package brings it.
+build/harnesses/%/.installed: tests/adapters/harnesses/requirements-%.txt
+	$(PYTHON) -m venv build/harnesses/$*
+	build/harnesses/$*/bin/python -m pip install --quiet --no-deps -r $<
+	touch $@
+
+test-harnesses: setup build/harnesses/bfcl/.installed build/harnesses/tau2/.installed
+	$(BIN)/python -m pytest tests/adapters/harnesses
 
 lint: setup
 	$(BIN)/ruff check .

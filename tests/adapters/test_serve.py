@@ -117,6 +117,22 @@ def test_calls_and_their_results(client):
     assert [call.function.name for call in one] == ["add"]
 
 
+def test_messages_with_more_than_they_need(client):
+    """As other clients write them: keys that hold null, a call's name twice, text in parts, two systems."""
+    call = {"id": "a", "type": "function", "name": "add", "function": {"name": "add", "arguments": "{}"}}
+    messages = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "developer", "content": [{"type": "text", "text": "Be kind."}]},
+        {"role": "assistant", "content": "Hello.", "tool_calls": None},
+        USER,
+        {"role": "assistant", "content": None, "refusal": None, "function_call": None, "tool_calls": [call]},
+        {"role": "tool", "content": "2", "tool_call_id": "a", "name": "add"},
+    ]
+    asked = {"temperature": 0.001, "store": False, "tools": TOOLS, "extra_body": {"tool_choice": None}}
+    answer = client.chat.completions.create(model=MODEL, messages=messages, **asked)
+    assert answer.choices[0].message.content == "It is 2."
+
+
 def test_a_choice_of_tools(client):
     named = {"type": "function", "function": {"name": "multiply"}}
     call = ask(client, "hello", tools=TOOLS, tool_choice=named).choices[0].message.tool_calls[0]
@@ -376,7 +392,7 @@ def test_limits():
         wait_until_idle(engine)
     with (
         scripted(context=40) as (_, client),
-        pytest.raises(openai.BadRequestError, match="context of 40") as caught,
+        pytest.raises(openai.BadRequestError, match="maximum context length is 40 tokens") as caught,
     ):
         ask(client, "hello" * 20)
     assert caught.value.code == "context_length_exceeded"

@@ -132,9 +132,10 @@ def open_exchange(asked: Asked, engine: CompletionEngine, renderer: Renderer, li
     begun = tuple(render_call_begin(renderer, asked.function)) if asked.must_call else ()
     whole = (*prompt, *begun)
     if len(whole) >= engine.context_tokens:
+        # litellm knows this error by its first words, and so do clients that look for them.
         raise bad(
-            f"the messages have {len(whole)} tokens, and this policy's context of {engine.context_tokens}"
-            " must hold them and an answer",
+            f"This model's maximum context length is {engine.context_tokens} tokens, answer included;"
+            f" these messages have {len(whole)}",
             "messages",
             "context_length_exceeded",
         )
