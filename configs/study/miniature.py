@@ -45,7 +45,7 @@ def study() -> StudyConfig:
             ),
             data=DataConfig(heldout_environments=2, max_vocabulary=1_024),
             sft=SftConfig(
-                demonstrations_per_environment=4, max_demonstration_calls=MAX_CALLS, steps=200, rows=16
+                demonstrations_per_environment=4, max_demonstration_calls=MAX_CALLS, steps=300, rows=16
             ),
             rollout=RolloutConfig(
                 tasks_per_step=8, slots=32, max_tokens=400, max_turn_tokens=24, max_turns=16
@@ -69,8 +69,8 @@ def study() -> StudyConfig:
             test_configs=1,
             heldout_environments=44,
         ),
-        budget=200_000,
-        distill_steps=6,
+        budget=400_000,
+        distill_steps=12,
         arms=arms(*ARMS),
         questions=questions(*ARMS),
     )
