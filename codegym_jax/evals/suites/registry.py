@@ -68,6 +68,12 @@ SUITES: Mapping[str, SuiteEntry] = {
             user_subsets=("airline", "retail"),
         ),
         SuiteEntry(
+            name="alfworld",
+            about="household tasks of ALFWorld, in text",
+            instructions=REACT,
+            data="ALFWorld's game files: the folder json_2.1.1, or the one that holds it",
+        ),
+        SuiteEntry(
             name="textworld",
             about="text games of TextWorldExpress: cooking, tidying up and searching in a house",
             instructions=REACT,
