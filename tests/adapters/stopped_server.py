@@ -1,9 +1,13 @@
-"""A served policy by script that says nothing before a line comes; for a test that stops it."""
+"""A served policy by script that says nothing before a line comes; for tests that stop it.
+
+python -m tests.adapters.stopped_server SECONDS     for what runs when told to stop
+"""
 
 import contextlib
 import sys
 
 from codegym_jax.adapters.serve.app import Service
+from codegym_jax.adapters.serve.limits import Limits
 from codegym_jax.adapters.serve.serving import ends_well, server
 from codegym_jax.report.live.serving import address, listen
 from codegym_jax.rollout.completions import CompletionEngine
@@ -23,7 +27,8 @@ def main() -> None:
         CompletionEngine(ScriptedSampler(renderer, reply), None) as engine,
         ends_well(),
     ):
-        service = Service(engine=engine, renderer=renderer, model_name="policy")
+        limits = Limits(drain_s=float(sys.argv[1]))
+        service = Service(engine=engine, renderer=renderer, model_name="policy", limits=limits)
         print(address(bound).rstrip("/"), flush=True)
         server(service).run(sockets=[bound])
 

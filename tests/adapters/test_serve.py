@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import urllib.parse
+import urllib.request
 
 import jax
 import jax.numpy as jnp
@@ -441,15 +442,21 @@ def test_only_this_machine_may_ask_without_a_token():
                 require_token(bound, token)
 
 
-def test_told_to_stop_it_finishes_what_runs_and_takes_nothing_new():
-    """A process of its own: SIGTERM comes in the midst of a stream, which gets its end; it ends with 0."""
+@contextlib.contextmanager
+def stopping(drain_s):
+    """A server of its own process, and its address."""
     with subprocess.Popen(
-        [sys.executable, "-m", "tests.adapters.stopped_server"],
+        [sys.executable, "-m", "tests.adapters.stopped_server", str(drain_s)],
         stdout=subprocess.PIPE,
         stdin=subprocess.PIPE,
         text=True,
     ) as process:
-        url = process.stdout.readline().strip()
+        yield process, process.stdout.readline().strip()
+
+
+def test_told_to_stop_it_finishes_what_runs_and_takes_nothing_new():
+    """A process of its own: SIGTERM comes in the midst of a stream, which gets its end; it ends with 0."""
+    with stopping(drain_s=60) as (process, url):
         with openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=300) as client:
             chunks = iter(ask(client, "hello", stream=True))
             first = next(chunks)
@@ -469,3 +476,32 @@ def test_told_to_stop_it_finishes_what_runs_and_takes_nothing_new():
         assert "".join(choice.delta.content or "" for choice in rest) == "You said hello."
         assert rest[-1].finish_reason == "stop"
         assert process.wait() == 0
+
+
+def test_told_to_stop_it_tells_those_it_waits_for_no_longer():
+    """With no time to finish in: a stream gets an error as its last event, any other answer status 503."""
+    with (
+        stopping(drain_s=0) as (process, url),
+        openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=300) as client,
+        concurrent.futures.ThreadPoolExecutor(1) as pool,
+    ):
+        chunks = iter(ask(client, "hello", stream=True))
+        next(chunks)
+        whole = pool.submit(ask, client, "hello")
+        while sum(open_completions(url)) < 2:
+            pass
+        process.send_signal(signal.SIGTERM)
+        with pytest.raises(openai.APIError, match="told to stop"):
+            list(chunks)
+        with pytest.raises(openai.InternalServerError, match="503 - the server was told to stop"):
+            whole.result()
+        process.stdin.close()
+        assert process.wait() == 0
+
+
+def open_completions(url):
+    """Those that run, and those that wait."""
+    with urllib.request.urlopen(f"{url}/metrics") as response:
+        lines = response.read().decode().splitlines()
+    for name in ("codegym_running", "codegym_waiting"):
+        yield sum(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))

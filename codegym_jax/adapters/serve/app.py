@@ -89,6 +89,8 @@ def _guarded(
             response = refusal.response()
         except ClientDisconnect:
             response = Response(status_code=_CLIENT_LEFT)
+        except asyncio.CancelledError:  # what still runs when the server has waited for it long enough
+            response = _stopped().response()
         service.counters.answers.labels(path, str(response.status_code)).inc()
         return response
 
@@ -196,6 +198,9 @@ async def _stream(exchange: Exchange, answer: Answer, place: _Place) -> AsyncIte
         except Refusal as refusal:
             yield event(refusal.body())
             return
+        except asyncio.CancelledError:
+            yield event(_stopped().body())
+            return
         for chunk in answer.closing():
             yield event(chunk)
         place.answered(answer.usage())
@@ -236,6 +241,10 @@ async def _body(request: Request, limits: Limits) -> bytes:
     except TimeoutError as error:
         raise timed_out(limits.body_s, "the body") from error
     return bytes(body)
+
+
+def _stopped() -> Refusal:
+    return unavailable("the server was told to stop")
 
 
 def _unknown_model(service: Service, name: str) -> Refusal:
