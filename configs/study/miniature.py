@@ -69,7 +69,7 @@ def study() -> StudyConfig:
             test_configs=1,
             heldout_environments=44,
         ),
-        budget=400_000,
+        budget=200_000,
         distill_steps=12,
         arms=arms(*ARMS),
         questions=questions(*ARMS),
