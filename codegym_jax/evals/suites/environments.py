@@ -98,6 +98,8 @@ def install(cache: pathlib.Path, name: str, say: Callable[[str], None]) -> None:
 def _run(name: str, command: Sequence[str]) -> None:
     leading = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
     environment = {key: value for key, value in os.environ.items() if key not in leading}
+    here = os.path.dirname(command[0])  # packages that are compiled call `python`, which a machine may lack
+    environment["PATH"] = os.pathsep.join((here, environment.get("PATH", os.defpath)))
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=environment)
     if done.returncode:
         said = (done.stdout + done.stderr).strip()[-_SHOWN_CHARS:]

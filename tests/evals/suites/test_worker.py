@@ -183,3 +183,39 @@ def test_an_environment_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
     with pytest.raises(SuiteError, match=r"(?s)pip install.*failed:.*no-such-folder"):
         environments.install(tmp_path, "empty", said.append)
     assert not environments.is_installed(tmp_path, "empty")
+
+
+BACKEND = """
+import subprocess, sys, zipfile
+
+def build_wheel(folder, settings=None, metadata=None):
+    told = subprocess.check_output(["python", "-c", "import sys; print(sys.prefix)"], text=True)
+    name = "built-1-py3-none-any.whl"
+    with zipfile.ZipFile(folder + "/" + name, "w") as wheel:
+        wheel.writestr("built.py", f"PREFIX = {told.strip()!r}")
+        wheel.writestr("built-1.dist-info/METADATA", "Metadata-Version: 2.1\\nName: built\\nVersion: 1\\n")
+        tags = "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n"
+        wheel.writestr("built-1.dist-info/WHEEL", tags)
+        wheel.writestr("built-1.dist-info/RECORD", "")
+    return name
+"""
+
+
+@pytest.mark.slow
+def test_packages_that_are_compiled_find_the_python_of_their_environment(tmp_path, monkeypatch):
+    """On a machine whose PATH has no `python`."""
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "backend.py").write_text(BACKEND)
+    (package / "pyproject.toml").write_text(
+        '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    )
+    (tmp_path / "built.txt").write_text(f"# no-deps\n{package}\n")
+    monkeypatch.setattr(environments, "WORKERS", tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    environments.install(tmp_path, "built", lambda text: None)
+    python, *_ = environments.worker_command(tmp_path, "built")
+    asked = subprocess.run(
+        [python, "-c", "import built; print(built.PREFIX)"], capture_output=True, text=True
+    )
+    assert pathlib.Path(asked.stdout.strip()) == tmp_path / "suites" / "built" / "environment"
