@@ -99,7 +99,7 @@ def _listen(response: http.client.HTTPResponse, start_s: float, tokens: int) -> 
     first_s, chunks, reason = 0.0, 0, ""
     for line in response:
         event = line.strip().removeprefix(b"data: ")
-        if not event or event == b"[DONE]":
+        if not line.startswith(b"data: ") or event == b"[DONE]":  # a server may send comments meanwhile
             continue
         for choice in json.loads(event).get("choices", ()):
             reason = choice.get("finish_reason") or reason

@@ -19,8 +19,8 @@ from codegym_jax.models.weights import open_weights
 from codegym_jax.pipelines.policy import compute_of
 from codegym_jax.pipelines.stages import newest_stage, stage_params
 from codegym_jax.pipelines.workbench import Workbench
+from codegym_jax.rollout.completion_sampler import completion_sampler
 from codegym_jax.rollout.completions import CompletionEngine
-from codegym_jax.rollout.generate import Sampler
 
 TOKENS_A_CALL = 8
 """Of the device, between two looks at what has ended and what waits: what a stream gets at a time."""
@@ -92,15 +92,13 @@ def open_policy(
     context_tokens = context_tokens or opened.context_tokens
     if most and context_tokens > most:
         raise ConfigError(f"{source} was made for {most} tokens, and {context_tokens} are asked for")
-    share = opened.mesh.shape["data"] * opened.mesh.shape["fsdp"]
-    sampler = Sampler(
+    sampler = completion_sampler(
         opened.model,
         opened.mesh,
-        slots=-(-slots // share) * share,
-        max_tokens=context_tokens,
-        max_message_tokens=TOKENS_A_CALL,
+        slots=slots,
+        context_tokens=context_tokens,
+        tokens_a_call=TOKENS_A_CALL,
         stop_sequences=opened.renderer.stop_sequences,
-        idle_fraction=1.0,
     )
     engine = CompletionEngine(sampler, opened.params)
     engine.warm_up()

@@ -24,8 +24,8 @@ from codegym_jax.pipelines.episode_rules import tokenizer_path
 from codegym_jax.pipelines.stages import stage_params
 from codegym_jax.pipelines.suites import PolicyLine
 from codegym_jax.pipelines.workbench import Workbench, file_digest
+from codegym_jax.rollout.completion_sampler import completion_sampler
 from codegym_jax.rollout.completions import STOP, Completion, CompletionEngine, CompletionRequest
-from codegym_jax.rollout.generate import Sampler
 from codegym_jax.rollout.token_sampler import episode_key
 from codegym_jax.trainer.state import params_hash
 
@@ -148,14 +148,12 @@ def opened_policy(bench: Workbench, params: Any, manner: Manner, slots: int) -> 
     Raises:
       UserError: when the style of the run has no form for chats that are no environment's.
     """
-    mesh = bench.sampling_mesh
-    shares = mesh.shape["data"] * mesh.shape["fsdp"]  # of the slots, which must be equal
-    sampler = Sampler(
+    sampler = completion_sampler(
         bench.sampling_model,
-        mesh,
-        slots=-(-slots // shares) * shares,
-        max_tokens=manner.context_tokens,
-        max_message_tokens=min(_TOKENS_A_CALL, manner.max_message_tokens),
+        bench.sampling_mesh,
+        slots=slots,
+        context_tokens=manner.context_tokens,
+        tokens_a_call=min(_TOKENS_A_CALL, manner.max_message_tokens),
         stop_sequences=bench.renderer.stop_sequences,
     )
     with CompletionEngine(sampler, bench.sampling_params(params)) as engine:
