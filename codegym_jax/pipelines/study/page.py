@@ -1,11 +1,12 @@
 """The page of a study: what was run, each question with a picture and tables, and what it does not show."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from codegym_jax.config.study import Question, StudyConfig
 from codegym_jax.data.atomic import write_atomically
+from codegym_jax.data.splits import TEST_CONFIG, TEST_ENV
 from codegym_jax.pipelines.study.blocks import (
     Block,
     Heading,
@@ -61,6 +62,7 @@ def _what_was_run(study: StudyConfig, results: Results) -> list[Block]:
         ["may be trained on", f"{pool['trainable']:,}, with {tasks['train']:,} tasks"],
         ["never trained on, with their families", f"{pool['heldout']:,}, with {tasks['test_env']:,} tasks"],
         ["chosen as learnable by a tiny policy (`synthesis/learnable.py`)", f"{pool['learnable']:,}"],
+        [f"solved by always answering `{pool['guess']['answer']}`, the commonest answer", _guessed(pool)],
         ["policy", f"`{base.policy.weights or base.policy.preset}`, style `{base.style}`"],
         ["warm start", f"{base.sft.steps:,} updates of {base.sft.rows} demonstrations"],
         ["budget after it", f"{study.budget:,} policy tokens"],
@@ -87,6 +89,11 @@ def _what_was_run(study: StudyConfig, results: Results) -> list[Block]:
             " pairs with the same seed."
         ),
     ]
+
+
+def _guessed(pool: Mapping[str, Any]) -> str:
+    own, unseen = (100 * pool["guess"][split] for split in (TEST_CONFIG, TEST_ENV))
+    return f"{own:.1f}% of unseen configs, {unseen:.1f}% of tasks of unseen environments"
 
 
 def _who_takes_part(study: StudyConfig) -> str:
@@ -186,8 +193,13 @@ def _rate(one: Point) -> str:
 def _signed(one: Gap | None) -> str:
     if one is None:
         return ""
-    told = "" if one.interval is None else f" [{100 * one.interval[0]:+.1f}, {100 * one.interval[1]:+.1f}]"
-    return f"{100 * one.mean:+.1f}{told}".replace("-", _MINUS)
+    told = "" if one.interval is None else f" [{_points(one.interval[0])}, {_points(one.interval[1])}]"
+    return f"{_points(one.mean)}{told}"
+
+
+def _points(share: float) -> str:
+    """Percentage points with their sign; what rounds to 0 has a plus."""
+    return f"{round(100 * share, 1) + 0.0:+.1f}".replace("-", _MINUS)
 
 
 def _suites(study: StudyConfig, results: Results) -> list[Block]:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from codegym_jax.synthesis.outline.features import Steps, measure_all
 
 POOL, SETS = "pool", "sets"
 _TASK_SET = "task_set"
+_TESTED = (TEST_CONFIG, TEST_ENV)
 
 
 def make_pool(study: StudyConfig, folder: Path, cache: Path) -> TaskSet:
@@ -192,4 +193,14 @@ def facts(pool: TaskSet) -> dict[str, Any]:
         "heldout": pool.manifest["counts"]["environments_by_split"][TEST_ENV],
         "tasks": json.loads(json.dumps(pool.counts)),
         "learnable": sum(bool(one.get("learnable")) for one in pool.features.values()),
+        "guess": guess(pool),
+    }
+
+
+def guess(pool: TaskSet) -> dict[str, Any]:
+    """The commonest answer of the training tasks, and the share of each tested split that it would solve."""
+    answers = {split: [task.answer_json for task in pool.source(split)] for split in (TRAIN, *_TESTED)}
+    commonest, _ = max(Counter(answers[TRAIN]).items(), key=lambda item: (item[1], item[0]))
+    return {"answer": commonest} | {
+        split: answers[split].count(commonest) / len(answers[split]) for split in _TESTED
     }

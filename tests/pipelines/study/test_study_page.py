@@ -1,15 +1,18 @@
 """The page of a study, from rows written by hand."""
 
 import json
+import pathlib
+import shutil
 import xml.etree.ElementTree as ElementTree
 
 import pytest
 
 from codegym_jax.config import RunConfig
-from codegym_jax.config.study import Arm, PoolConfig, Question, StudyConfig
+from codegym_jax.config.study import Arm, PoolConfig, Question, StudyConfig, load_study
 from codegym_jax.pipelines.study.blocks import Table, Text, to_html, to_markdown
 from codegym_jax.pipelines.study.page import write_page
 
+ROOT = pathlib.Path(__file__).parents[3]
 HEAD = {
     "pool": {
         "environments": 1516,
@@ -17,6 +20,7 @@ HEAD = {
         "trainable": 539,
         "heldout": 64,
         "learnable": 24,
+        "guess": {"answer": "0", "test_config": 0.125, "test_env": 0.0625},
         "tasks": {"train": 2156, "test_config": 1078, "test_env": 384},
     },
     "budget": 1000,
@@ -89,6 +93,7 @@ def test_what_it_does_not_show_follows_from_its_settings(page):
     assert "With 2 seeds an interval over seeds is wide" in limits
     assert "603 of 1,516" in limits and "only 24" in limits
     assert "the policy's style, `compact`" in limits
+    assert "always answering `0` solves 6.2% of the tasks" in limits
     assert "distill" not in limits and "Not run yet" not in limits
     assert "so near the floor" not in limits
 
@@ -113,3 +118,14 @@ def test_one_seed_and_arms_that_are_not_run_are_told(tmp_path):
     assert "25.0 (1 seed)" in markdown
     assert "One seed says nothing" in markdown
     assert "Not run yet: `sft`." in markdown
+
+
+def test_the_page_among_the_documents_is_what_its_results_make(tmp_path):
+    there = ROOT / "docs" / "study"
+    shutil.copy(there / "results.jsonl", tmp_path)
+    made = write_page(load_study(ROOT / "configs" / "study" / "miniature.py"), tmp_path)
+    kept = [path for path in made if path.suffix != ".html"]
+    assert len(kept) == 4
+    assert {path.name: (there / path.name).read_text() for path in kept} == {
+        path.name: path.read_text() for path in kept
+    }

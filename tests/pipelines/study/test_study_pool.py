@@ -9,7 +9,15 @@ from codegym_jax.config import ConfigError, DataConfig, RunConfig, UserError
 from codegym_jax.config.study import Arm, PoolConfig, Question, StudyConfig, SuitesConfig
 from codegym_jax.data.splits import TEST_CONFIG, TEST_ENV, TRAIN
 from codegym_jax.data.task_set import TaskSet
-from codegym_jax.pipelines.study.pool import candidates, chosen, computes, make_pool, make_set, trainable
+from codegym_jax.pipelines.study.pool import (
+    candidates,
+    chosen,
+    computes,
+    guess,
+    make_pool,
+    make_set,
+    trainable,
+)
 from codegym_jax.records import Task
 
 POOL = PoolConfig(
@@ -56,6 +64,15 @@ def test_every_environment_gives_as_many_tasks(pool):
     assert found.counts[TEST_ENV] == 2 * 4
     assert (found.counts[TRAIN], found.counts[TEST_CONFIG]) == (6 * 3, 6 * 1)
     assert envs(found, TRAIN) == envs(found, TEST_CONFIG) == set(trainable(found))
+
+
+def test_the_commonest_answer_is_that_of_training_tasks(pool):
+    _, found = pool
+    guessed = guess(found)
+    answers = [task.answer_json for task in found.source(TRAIN)]
+    assert answers.count(guessed["answer"]) == max(map(answers.count, answers))
+    right = sum(task.answer_json == guessed["answer"] for task in found.source(TEST_ENV))
+    assert guessed[TEST_ENV] == right / found.counts[TEST_ENV]
 
 
 def test_near_duplicates_are_held_out_together(pool):
