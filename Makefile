@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PARITY := .venv-parity
 
-.PHONY: help setup smoke test test-slow test-faults test-gpu test-parity test-adapters test-harnesses lint lock guest native bench bench-peers soak clean
+.PHONY: help setup smoke test browser test-slow test-faults test-gpu test-parity test-adapters test-harnesses lint lock guest native bench bench-peers soak clean
 
 help:
 	@echo "make smoke       the whole pipeline on a CPU; RUN=runs/smoke names the output folder"
@@ -37,10 +37,14 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 smoke: setup
 	$(BIN)/codegym run configs/smoke_cpu.py --run $(RUN)
 
-test: lint
+test: lint browser
 	$(BIN)/python -m pytest -n 2 -m "not slow and not gpu and not parity"
 
-test-slow: setup
+# Chromium for the tests of pages, where PATH has none.
+browser: setup
+	$(BIN)/python -m tests.browser
+
+test-slow: setup browser
 	$(BIN)/python -m pytest -m "slow and not parity"
 	$(BIN)/python -m pytest -n 2 -m "hypothesis and not slow and not gpu and not parity" --hypothesis-profile=explore
 

@@ -14,6 +14,8 @@ from codegym_jax.cli.host import cache_dir
 from codegym_jax.config import UserError
 
 _FRAME_S = 1.0
+_WIDTH = 200
+"""Of what no terminal shows, so that a path is in one piece."""
 
 
 def add(commands: Any) -> None:
@@ -64,7 +66,7 @@ def _status(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps([dataclasses.asdict(one) for one in facts], indent=2))
     else:
-        Console(highlight=False).print(report(facts))
+        Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH).print(report(facts))
     return 0
 
 

@@ -26,7 +26,7 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
 def write_atomically(path: pathlib.Path, text: str) -> None:
     """Writes a text file under a temporary name and renames it."""
     with replacing(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", newline="\n")
 
 
 def remove_unfinished(folder: pathlib.Path) -> None:

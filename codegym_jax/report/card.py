@@ -14,6 +14,7 @@ import jinja2
 from markupsafe import Markup
 
 from codegym_jax.data import splits
+from codegym_jax.data.atomic import write_atomically
 from codegym_jax.data.codegym_tasks import VERSION
 from codegym_jax.data.task_set import TaskSet
 from codegym_jax.records import EnvSpec, Task, ToolSpec
@@ -77,11 +78,8 @@ def write_card(folder: Path, out: Path | None = None) -> list[Path]:
     """
     files = card(TaskSet.open(folder))
     target = out or folder
-    target.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
-        temporary = target / f".{name}.tmp"
-        temporary.write_text(text, encoding="utf-8", newline="\n")
-        temporary.replace(target / name)
+        write_atomically(target / name, text)
     return [target / name for name in files]
 
 

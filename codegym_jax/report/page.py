@@ -9,6 +9,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
+from codegym_jax.data.atomic import write_atomically
 from codegym_jax.report import figures, timeline, transcripts
 from codegym_jax.report.out_of_domain import out_of_domain
 from codegym_jax.report.run_folder import RunFolder, read_run
@@ -36,9 +37,7 @@ def write_report(run_folder: Path) -> Path:
     """
     page = render(read_run(run_folder))
     path = run_folder / "report.html"
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(page, encoding="utf-8")
-    temporary.replace(path)
+    write_atomically(path, page)
     return path
 
 

@@ -1,8 +1,9 @@
 """Completions of independent prompts, batched as they come: for `codegym serve`, and for suites of tests.
 
 One thread drives the device. Between two calls of `decode`, each of a few tokens, it lets go of what ended
-or was cancelled, and gives the slots to what waits, in the order of arrival. A completion is a function of
-its request alone: its random stream is its own, and its row feels no other.
+or was cancelled, and gives the slots to what waits, in the order of arrival: prompts are read one after the
+other, long ones in pieces, so that those who are being answered go on meanwhile. A completion is a function
+of its request alone: its random stream is its own, and its row feels no other.
 
 A prompt that begins as one that a slot holds, such as the next turn of a conversation, is computed from where
 they part, in whole chunks of `prefill`. What a slot sampled itself counts as new: `decode` computes the same
@@ -12,7 +13,7 @@ states to a rounding only, so that an answer would depend on which slot is free.
 import math
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -25,6 +26,9 @@ from codegym_jax.rollout.token_sampler import Sampled
 
 STOP, LENGTH = "stop", "length"
 """Why a completion ended: with a stop sequence, or for want of room."""
+
+_READ_TOKENS = 512
+"""Of prompts, between two looks at who else is to go on."""
 
 OnTokens = Callable[[Sequence[int], Sequence[float]], None]
 """Gets new tokens and their log-probabilities under the policy, in the engine's thread: it must be quick."""
@@ -104,7 +108,9 @@ class SlotSampler(Protocol):
 
     def start(self, slot_keys: Mapping[int, UInt32[np.ndarray, " 4"]]) -> None: ...
 
-    def append(self, params: Any, tokens_of: Mapping[int, Sequence[int]]) -> None: ...
+    def appending(
+        self, params: Any, tokens_of: Mapping[int, Sequence[int]]
+    ) -> Generator[int, None, None]: ...
 
     def decode(
         self,
@@ -140,6 +146,15 @@ class _Job:
     policy_logp: list[float] = field(default_factory=list)
 
 
+class _Reading(NamedTuple):
+    """A prompt that is being read."""
+
+    slot: int
+    job: _Job
+    pieces: Generator[int, None, None]
+    """Reads on; gives the tokens of each piece."""
+
+
 class CompletionEngine:
     """Owns a sampler's slots.
 
@@ -154,6 +169,8 @@ class CompletionEngine:
         self._changed = threading.Condition()
         self._waiting: deque[_Job] = deque()
         self._running: dict[int, _Job] = {}
+        """Those whose prompt was read."""
+        self._reading: _Reading | None = None
         self._free = list(range(sampler.slots))
         """In the order in which they became free."""
         self._sampled_tokens = 0
@@ -229,7 +246,7 @@ class CompletionEngine:
         with self._changed:
             return EngineLoad(
                 slots=self._sampler.slots,
-                running=len(self._running),
+                running=len(self._running) + (self._reading is not None),
                 waiting=len(self._waiting),
                 prefilled_tokens=self._sampler.prefilled_tokens,
                 shared_tokens=self._sampler.shared_tokens,
@@ -251,8 +268,10 @@ class CompletionEngine:
 
     def _drain(self) -> list[_Job]:
         with self._changed:
-            jobs = [*self._running.values(), *self._waiting]
+            reading = [] if self._reading is None else [self._reading.job]
+            jobs = [*self._running.values(), *reading, *self._waiting]
             self._running.clear()
+            self._reading = None
             self._waiting.clear()
         return jobs
 
@@ -260,7 +279,7 @@ class CompletionEngine:
         try:
             while self._wait_for_work():
                 self._let_go()
-                self._admit()
+                self._read()
                 if self._running:
                     self._advance()
         except Exception as error:  # the boundary: whoever waits for an answer is told
@@ -271,11 +290,20 @@ class CompletionEngine:
 
     def _wait_for_work(self) -> bool:
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._running or self._ended is not None)
+            self._changed.wait_for(
+                lambda: self._waiting or self._reading or self._running or self._ended is not None
+            )
             return self._ended is None
 
     def _let_go(self) -> None:
         """Frees the slots of what was cancelled, and forgets what was cancelled while it waited."""
+        reading = self._reading
+        if reading is not None and reading.job.future.cancelled():
+            reading.pieces.close()
+            with self._changed:
+                self._reading = None
+                self._free.append(reading.slot)
+            reading.job.future.set_running_or_notify_cancel()
         for slot, job in list(self._running.items()):
             if job.future.cancelled():
                 self._release(slot)
@@ -291,18 +319,32 @@ class CompletionEngine:
             del self._running[slot]
             self._free.append(slot)
 
-    def _admit(self) -> None:
-        """Gives free slots to what waits, and computes the prompts."""
-        begun: dict[int, _Job] = {}
+    def _read(self) -> None:
+        """Reads on in prompts, and admits others when they are read, up to about `_READ_TOKENS`."""
+        tokens = 0
+        while tokens < _READ_TOKENS:
+            reading = self._reading or self._admit()
+            if reading is None:
+                return
+            piece = next(reading.pieces, None)
+            if piece is None:
+                with self._changed:
+                    self._running[reading.slot], self._reading = reading.job, None
+            else:
+                tokens += piece
+
+    def _admit(self) -> _Reading | None:
+        """Gives a free slot to who waits longest."""
         with self._changed:
-            while self._free and self._waiting:
-                job = self._waiting.popleft()
-                slot = self._sampler.choose(job.request.token_ids, self._free)
-                self._free.remove(slot)
-                begun[slot] = self._running[slot] = job
-        if begun:
-            self._sampler.start({slot: job.request.key for slot, job in begun.items()})
-            self._sampler.append(self._params, {slot: job.request.token_ids for slot, job in begun.items()})
+            if not (self._free and self._waiting):
+                return None
+            job = self._waiting.popleft()
+            prompt = job.request.token_ids
+            slot = self._sampler.choose(prompt, self._free)
+            self._free.remove(slot)
+            self._sampler.start({slot: job.request.key})
+            self._reading = _Reading(slot, job, self._sampler.appending(self._params, {slot: prompt}))
+            return self._reading
 
     def _advance(self) -> None:
         """Some tokens for everyone; just one where somebody waits for the first."""

@@ -9,7 +9,7 @@ text.
 
 import functools
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -157,21 +157,35 @@ class Sampler:
         Raises:
           ValueError: when a slot would hold more than `max_tokens`; callers check beforehand.
         """
+        for _ in self.appending(params, tokens_of):
+            pass
+
+    def appending(self, params: Any, tokens_of: Mapping[int, Sequence[int]]) -> Generator[int, None, None]:
+        """`append` in pieces, to the same bits: yields the tokens computed after each call of a program.
+
+        Between two pieces `decode` may go on with other slots, but nothing else may be appended. Where it is
+        given up, its slots hold no prompt, and can only be started again.
+        """
         if any(len(ids) >= self.max_tokens for ids in tokens_of.values()):
             raise ValueError(f"a slot holds at most {self.max_tokens} tokens")
         self._noted(params)
         starts = self._plan({slot: ids for slot, ids in tokens_of.items() if slot in self._fresh})
-        for wave in range(max((start.wave for start in starts.values()), default=0) + 1):
-            begun = {slot: start for slot, start in starts.items() if start.wave == wave}
-            self._begin(begun)
-            self._compute(
-                params,
-                {
-                    slot: (ids, begun[slot].shared if slot in begun else 0)
-                    for slot, ids in tokens_of.items()
-                    if (starts[slot].wave if slot in starts else 0) == wave
-                },
-            )
+        try:
+            for wave in range(max((start.wave for start in starts.values()), default=0) + 1):
+                begun = {slot: start for slot, start in starts.items() if start.wave == wave}
+                self._begin(begun)
+                yield from self._compute(
+                    params,
+                    {
+                        slot: (ids, begun[slot].shared if slot in begun else 0)
+                        for slot, ids in tokens_of.items()
+                        if (starts[slot].wave if slot in starts else 0) == wave
+                    },
+                )
+        except GeneratorExit:
+            for slot in starts:
+                self._prefixes.forget(slot)
+            raise
 
     def decode(
         self,
@@ -236,17 +250,17 @@ class Sampler:
             self._state = self._start(self._state, rows_R, source_R, shared_R, key_R4)
             self.shared_tokens += int(shared_R.sum())
 
-    def _compute(self, params: Any, tokens_of: Mapping[int, tuple[Sequence[int], int]]) -> None:
+    def _compute(self, params: Any, tokens_of: Mapping[int, tuple[Sequence[int], int]]) -> Iterator[int]:
         """Feeds each slot its tokens from a position on; which program does depends on all of them."""
         short: dict[int, Sequence[int]] = {}
         long: dict[int, Sequence[int]] = {}
         for slot, (ids, done) in tokens_of.items():
             if done < len(ids):
                 (short if len(ids) <= self.extend_width else long)[slot] = ids[done:]
-                self.prefilled_tokens += len(ids) - done
         if short:
             block_BT, count_B = self._ragged(range(self.slots), short, self.extend_width)
             self._state = self._extend(self._noted(params), self._state, block_BT, count_B)
+            yield self._counted(count_B)
         while long:
             group = list(long)[: self._prefill_rows]
             rows_R = np.full(self._prefill_rows, self.slots, np.int32)  # out of range: dropped
@@ -258,6 +272,12 @@ class Sampler:
                 **{s: ids for s, ids in rest.items() if ids},
                 **{s: long[s] for s in list(long)[len(group) :]},
             }
+            yield self._counted(count_R)
+
+    def _counted(self, count: np.ndarray) -> int:
+        tokens = int(count.sum())
+        self.prefilled_tokens += tokens
+        return tokens
 
     @staticmethod
     def _ragged(

@@ -43,7 +43,7 @@ class PrefixTree:
         """
         kept = {slot: self._common(self._prompt_of.get(slot, ()), ids) for slot, ids in prompts.items()}
         for slot in prompts:
-            self._forget(slot)
+            self.forget(slot)
         starts: dict[int, Start] = {}
         for slot in sorted(
             prompts, key=kept.__getitem__, reverse=True
@@ -72,6 +72,17 @@ class PrefixTree:
 
         best = max(free, key=whole)  # the first of equals
         return best if whole(best) else free[0]
+
+    def forget(self, slot: int) -> None:
+        """What the slot held is there no more."""
+        node = self._root
+        for chunk in self._chunks(self._prompt_of.pop(slot, ())):
+            child = node.children[chunk]
+            del child.slots[slot]
+            if not child.slots:  # nor does any slot hold what lies beyond
+                del node.children[chunk]
+                break
+            node = child
 
     def clear(self) -> None:
         """Forgets everything, as when the parameters have changed."""
@@ -106,13 +117,3 @@ class PrefixTree:
         for chunk in self._chunks(ids):
             node = node.children.setdefault(chunk, _Node())
             node.slots[slot] = None
-
-    def _forget(self, slot: int) -> None:
-        node = self._root
-        for chunk in self._chunks(self._prompt_of.pop(slot, ())):
-            child = node.children[chunk]
-            del child.slots[slot]
-            if not child.slots:  # nor does any slot hold what lies beyond
-                del node.children[chunk]
-                break
-            node = child

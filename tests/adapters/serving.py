@@ -47,9 +47,10 @@ class ScriptedSampler:
     def start(self, slot_keys):
         self._key |= {slot: int(key[0]) for slot, key in slot_keys.items()}
 
-    def append(self, params, tokens_of):
+    def appending(self, params, tokens_of):
         for slot, ids in tokens_of.items():
             self.prefilled_tokens += len(ids)
+            yield len(ids)
             said = self._reply(self._renderer.decode(ids))
             ending = [self._renderer.stop_id]
             self._left[slot] = None if said is None else [*self._renderer.tokenizer.encode(said), *ending]

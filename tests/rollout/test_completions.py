@@ -28,11 +28,16 @@ def make_sampler(**settings):
     model = Transformer(PRESETS["nano"], VOCABULARY)
     mesh = sharding.make_mesh(devices=jax.devices()[:1])
     params = sharding.init_parameters(model, mesh, 0, jnp.zeros((1, 4), jnp.int32))
-    defaults = {"slots": 3, "max_message_tokens": 4, "extend_width": 4, "prefill_rows": 2}
+    defaults = {
+        "slots": 3,
+        "max_tokens": CONTEXT,
+        "max_message_tokens": 4,
+        "extend_width": 4,
+        "prefill_rows": 2,
+    }
     sampler = Sampler(
         model,
         mesh,
-        max_tokens=CONTEXT,
         stop_sequences=((END,),),
         prefill_width=WIDTH,
         **{**defaults, **settings},
@@ -166,6 +171,35 @@ def test_what_is_cancelled_leaves_its_slot_and_the_others_alone(engine, alone):
         with pytest.raises(CancelledError):
             future.result()
     assert engine.load()[1:3] == (0, 0)
+
+
+def test_others_are_answered_while_a_long_prompt_is_read():
+    """The first, told of its first token, asks for a second answer, whose prompt has three readings' tokens;
+    given up in the middle of it, the same prompt asked for again is read anew."""
+    sampler, params = make_sampler(slots=2, max_tokens=1600)
+    long = tuple(4 + (number * number) % 20 for number in range(1500))
+    events, second, third = [], [], []
+
+    def on_tokens(_ids, _logps):
+        if not second:
+            second.append(engine.submit(request(1, token_ids=long, max_tokens=6)))
+            return
+        events.append((sampler.prefilled_tokens, len(third)))
+        if len(events) == 2:
+            second[0].cancel()
+            third.append(engine.submit(request(1, token_ids=long, max_tokens=6)))
+
+    with CompletionEngine(sampler, params) as engine:
+        first = engine.submit(request(4, max_tokens=60, temperature=8.0, stop=()), on_tokens)
+        first.result()
+        found = third[0].result()
+        with pytest.raises(CancelledError):
+            second[0].result()
+    read = [count for count, _ in events]
+    assert 512 <= read[0] < read[1] < 1500 < read[-1]
+    assert len({count for count, again in events if again}) > 2
+    with CompletionEngine(*make_sampler(slots=2, max_tokens=1600)) as other:
+        assert other.complete([request(1, token_ids=long, max_tokens=6)])[0].token_ids == found.token_ids
 
 
 def test_the_next_turn_of_a_conversation_computes_only_what_is_new(sampler_and_params):

@@ -1,37 +1,24 @@
 """A browser for the tests of the page, and the page served as `codegym view` serves it."""
 
 import contextlib
-import os
-import shutil
 import threading
 
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
 from codegym_jax.report.live.serving import address, listen, server
+from tests.browser import BrowserError, find
 
-_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 _PATIENCE_MS = 60_000  # how long a wrong page may keep a test waiting; a right one is not waited for
-
-
-def _browser_path() -> str:
-    named = os.environ.get("CODEGYM_BROWSER")
-    found = next(filter(None, map(shutil.which, [named] if named else _NAMES)), None)
-    if found is None:
-        tried = f"CODEGYM_BROWSER={named}" if named else ", ".join(_NAMES)
-        pytest.fail(
-            f"no browser: {tried} is not on PATH. Install one (`apt install chromium`, `brew install --cask"
-            " chromium`), or set CODEGYM_BROWSER to a Chromium or Chrome, such as the one that `python -m"
-            " playwright install chromium` fetches, or that the npm package @sparticuz/chromium holds"
-            " (bin/chromium.br, compressed by brotli)."
-        )
-    return found
 
 
 @pytest.fixture(scope="module")
 def browser():
     """A browser; no longer than a module, as Playwright keeps an event loop running in the tests' thread."""
-    path = _browser_path()
+    try:
+        path = find()
+    except BrowserError as error:
+        pytest.fail(str(error))
     with sync_playwright() as playwright:
         yield playwright.chromium.launch(executable_path=path)
 
