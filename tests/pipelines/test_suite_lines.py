@@ -91,14 +91,19 @@ def test_resumed_is_the_same_as_never_stopped(sums, tmp_path):
 
 
 def test_a_killed_line_goes_on_where_it_was(sums, tmp_path):
-    """The process is killed by what it plays, at its ninth message."""
+    """The process is killed by what it plays, at its ninth attempt, when the others are kept."""
     program = (
-        "import os, pathlib, sys; sys.path.insert(0, sys.argv[1])\n"
+        "import os, pathlib, sys, time; sys.path.insert(0, sys.argv[1])\n"
         "from test_suite_lines import *\n"
+        "journal = pathlib.Path(sys.argv[2], 'sums', 'sums', '.start', 'journal')\n"
         "class Kills(StopsAt):\n"
         "    def __call__(self, session, task, run):\n"
         "        self.left -= 1\n"
-        "        return Guess(session, task, run) if self.left else os._exit(9)\n"
+        "        if self.left:\n"
+        "            return Guess(session, task, run)\n"
+        "        while journal.read_bytes().count(b'\"task\"') < 8:\n"
+        "            time.sleep(0.01)\n"
+        "        os._exit(9)\n"
         "suite = WorkerSuite([sys.executable, str(WORKER)], name='sums')\n"
         "play_line(pathlib.Path(sys.argv[2]), suite, 'sums', suite.tasks('sums'), plan(Kills(9)))\n"
     )
